@@ -1,0 +1,1 @@
+"""Classical baselines on summary statistics, one per file; the name of the file is the name in the config."""

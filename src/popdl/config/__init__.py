@@ -1,0 +1,1 @@
+"""The config of a study: YAML in, typed and validated settings out."""

@@ -1,0 +1,78 @@
+"""YAML as users write it: `1e-8` is a number, and a key written twice is an error.
+
+Kept free of pydantic: the Snakefile calls :func:`numbers_from_strings` in every job.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from popdl.errors import PopdlError
+
+__all__ = ["numbers_from_strings", "read_yaml"]
+
+# What YAML 1.1 reads as a string although every user means a number: an exponent without a dot or without a sign.
+_NUMBER = re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)[eE][-+]?\d+")
+
+
+def numbers_from_strings(value: Any) -> Any:
+    """Return ``value`` with strings such as ``"1e-8"`` turned into floats, at any depth."""
+    if isinstance(value, dict):
+        return {key: numbers_from_strings(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [numbers_from_strings(item) for item in value]
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        return float(value.replace("_", ""))
+    return value
+
+
+class _Loader(yaml.SafeLoader):
+    """A safe loader that refuses a key written twice."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    seen: dict[Any, int] = {}
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, str | int | float | bool | None):
+            raise yaml.constructor.ConstructorError(None, None, f"{key!r} cannot be a key", key_node.start_mark)
+        if key in seen:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {key!r} is written twice, first in line {seen[key]}", key_node.start_mark
+            )
+        seen[key] = key_node.start_mark.line + 1
+    return yaml.SafeLoader.construct_mapping(loader, node, deep=deep)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML mapping; numbers written like ``1e6`` become numbers.
+
+    Raises
+    ------
+    PopdlError
+        If the file cannot be read, is not YAML, is not a mapping, or repeats a key.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise PopdlError(f"{path}: cannot read the config: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise PopdlError(f"{path}: not a text file; expected a YAML config.") from None
+    try:
+        value = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise PopdlError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', error)}.") from None
+    if not isinstance(value, dict):
+        raise PopdlError(f"{path}: expected a mapping of sections, found {type(value).__name__}.")
+    converted: dict[str, Any] = numbers_from_strings(value)
+    return converted

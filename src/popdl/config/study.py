@@ -1,0 +1,191 @@
+"""The whole config of a study, and the checks that cross sections."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, SerializeAsAny, ValidationError, model_validator
+
+from popdl import plugins
+from popdl.config.application import Application
+from popdl.config.base import Section, explain, refusal, suggestion, validate
+from popdl.config.encoding import Encoding
+from popdl.config.reading import numbers_from_strings, read_yaml
+from popdl.config.training import Evaluation, Splits, Target, Training
+from popdl.errors import PopdlError
+from popdl.simulators._base import RecombinationMap, Simulator
+
+__all__ = ["Study", "build_study", "load_study", "simulation_section"]
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
+Name = Annotated[str, Field(pattern=NAME)]
+
+
+class Study(Section):
+    """A study: a prior, a question, the networks that learn to answer it, and the genomes that they are asked about."""
+
+    study: Name
+    """Name of the study; its results are in `results/<study>/`."""
+    description: str = ""
+    """The question in a sentence or two; the report opens with it."""
+    seed: int = Field(default=42, ge=0, lt=2**63)
+    """Every random number of the study derives from this one."""
+    simulation: SerializeAsAny[Simulator]
+    """What is simulated, and how often."""
+    targets: dict[str, Target] = Field(min_length=1)
+    """Which of the parameters are predicted."""
+    encoding: Encoding = Encoding()
+    """How genotypes become arrays."""
+    splits: Splits = Splits()
+    """Shares of the scenarios used for training, validation and test."""
+    networks: dict[Name, dict[str, Any]] = Field(min_length=1)
+    """The networks that are trained, each with its options; `name:` tells which network it is where the key does not."""
+    training: Training = Training()
+    """How they are trained."""
+    baselines: list[str] = ["prior_mean", "ridge_sfs", "boosted_trees"]
+    """Classical methods that are fitted to the same splits."""
+    evaluation: Evaluation = Evaluation()
+    """How predictions are judged."""
+    applications: dict[Name, Application] = {}
+    """The genomes that the trained networks are applied to."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Study:
+        problems = [*self._target_problems()]
+        for name in self.baselines:
+            if not plugins.is_file(name) and name not in plugins.known("baselines"):
+                problems.append(f"baselines: {name!r} is not known; {suggestion(name, plugins.known('baselines'))}")
+        for name, application in self.applications.items():
+            problems += [f"applications.{name}.{problem}" for problem in self._application_problems(application)]
+        if self.encoding.crop_length is not None and self.encoding.crop_length > self.simulation.sequence_length:
+            problems.append(
+                f"encoding.crop_length: {self.encoding.crop_length:g} bp is longer than simulation.sequence_length ({self.simulation.sequence_length:g})"
+            )
+        if self.encoding.phase == "ignore" and self.simulation.ploidy != 2:
+            problems.append(f"encoding.phase: `ignore` needs simulation.ploidy 2, found {self.simulation.ploidy}")
+        if problems:
+            raise ValueError("\n  ".join(problems))
+        return self
+
+    def _target_problems(self) -> list[str]:
+        problems = []
+        names = self.simulation.parameter_names
+        for name, target in self.targets.items():
+            if name not in names:
+                problems.append(
+                    f"targets.{name}: {self.simulation.simulator} produces no such parameter; {suggestion(name, names)}"
+                )
+                continue
+            prior = self.simulation.priors.get(name)
+            if prior is not None and not prior.is_random:
+                problems.append(f"targets.{name}: this parameter is fixed, there is nothing to predict")
+            elif target.task == "classification" and (prior is None or not prior.classes):
+                problems.append(f"targets.{name}: classification needs a `choice` prior with the classes")
+            elif (
+                target.task == "regression"
+                and prior is not None
+                and any(isinstance(value, str) for value in prior.arguments)
+            ):
+                problems.append(f"targets.{name}: its prior is a choice among words; set `task: classification`")
+            elif (
+                target.scale == "log" and prior is not None and prior.lower_bound is not None and prior.lower_bound <= 0
+            ):
+                problems.append(
+                    f"targets.{name}: scale log needs positive values, but the prior reaches down to {prior.lower_bound:g}"
+                )
+        return problems
+
+    def _application_problems(self, application: Application) -> list[str]:
+        problems = []
+        length, windows = self.simulation.sequence_length, application.windows
+        if windows.size is not None:
+            if self.encoding.crop_length is None and windows.size != length:
+                problems.append(
+                    f"windows.size: {windows.size:g} bp, but the networks are trained on {length:g} bp (simulation.sequence_length); "
+                    "make them equal, or set encoding.crop_length"
+                )
+            elif self.encoding.crop_length is not None and windows.size < self.encoding.crop_length:
+                problems.append(
+                    f"windows.size: {windows.size:g} bp is shorter than encoding.crop_length ({self.encoding.crop_length:g})"
+                )
+        else:
+            assert windows.sites is not None
+            if self.encoding.positions in ("absolute", "relative"):
+                problems.append(
+                    f"windows.sites: such windows differ in length, so encoding.positions cannot be {self.encoding.positions}"
+                )
+            if windows.sites < self.encoding.max_sites:
+                problems.append(
+                    f"windows.sites: {windows.sites} is fewer than encoding.max_sites ({self.encoding.max_sites})"
+                )
+        if self.encoding.alleles == "derived" and application.ancestral is None and application.simulate is None:
+            problems.append(
+                "ancestral: encoding.alleles is `derived`, so say where ancestral alleles come from: reference or INFO/AA"
+            )
+        if application.ploidy != self.simulation.ploidy:
+            problems.append(f"ploidy: {application.ploidy}, but simulation.ploidy is {self.simulation.ploidy}")
+        rate = self.simulation.recombination_rate
+        if isinstance(rate, RecombinationMap) and rate.build and application.build and rate.build != application.build:
+            problems.append(
+                f"build: {application.build}, but simulation.recombination_rate.build is {rate.build}; use a map of the VCF's build"
+            )
+        if application.simulate is not None:
+            names = list(self.simulation.priors)
+            given = application.simulate.parameters
+            problems += [
+                f"simulate.parameters: {name} is missing"
+                for name in names
+                if name not in given and self.simulation.priors[name].is_random
+            ]
+            problems += [
+                f"simulate.parameters: unknown parameter {name}; {suggestion(name, names)}"
+                for name in given
+                if name not in names
+            ]
+        return problems
+
+
+def simulation_section(values: Any) -> Simulator:
+    """The `simulation:` section as an instance of the simulator that it names."""
+    return validate(_simulator(values), values, where="simulation")
+
+
+def _simulator(values: Any) -> type[Simulator]:
+    if not isinstance(values, dict) or not isinstance(values.get("simulator"), str):
+        raise PopdlError(
+            f"simulation.simulator: this key is required; known: {', '.join(plugins.known('simulators'))}."
+        )
+    return plugins.load("simulators", values["simulator"], Simulator)
+
+
+def build_study(values: Any, *, where: str = "config") -> Study:
+    """Build a study from plain values, or raise a :class:`PopdlError` that lists everything wrong with them."""
+    if not isinstance(values, dict):
+        raise PopdlError(f"{where}: expected a mapping of sections, found {type(values).__name__}.")
+    values = numbers_from_strings(values)
+    problems: list[str] = []
+    simulation: Any = None
+    try:
+        section = _simulator(values.get("simulation"))
+        simulation = section.model_validate(values["simulation"])
+    except PopdlError as error:
+        problems.append(str(error))
+    except ValidationError as error:
+        problems += explain(error, section=section, prefix="simulation")
+    try:
+        study = Study.model_validate({**values, "simulation": simulation})
+    except ValidationError as error:
+        problems += [
+            line
+            for line in explain(error, section=Study)
+            if not (simulation is None and line.startswith("simulation:"))
+        ]
+    if problems:
+        raise PopdlError(refusal(where, problems))
+    return study
+
+
+def load_study(path: str | Path) -> Study:
+    """Read a study from a YAML file."""
+    return build_study(read_yaml(path), where=str(path))

@@ -1,0 +1,11 @@
+"""The one exception that means "the user can mend this"."""
+
+__all__ = ["PopdlError"]
+
+
+class PopdlError(Exception):
+    """Bad input: a config, a file or a request that popdl refuses.
+
+    The message stands alone: it names the file, line or key, what was found, what was expected and what to do.
+    Command line and workflow scripts print it without a traceback and exit with code 2.
+    """

@@ -1,0 +1,1 @@
+"""Networks, one per file; the name of the file is the name in the config."""

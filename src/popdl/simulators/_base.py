@@ -1,0 +1,145 @@
+"""What every simulator has: the `simulation:` section is an instance of one of these classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from popdl.config.base import Section
+from popdl.priors import Prior, drawing_order
+
+__all__ = ["Example", "RecombinationMap", "Simulator"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One simulated window."""
+
+    genotypes: np.ndarray
+    """ndarray of shape (num_sites, num_haplotypes), dtype=int8: index of the allele, 0 ancestral, −1 missing."""
+    positions: np.ndarray
+    """ndarray of shape (num_sites,), dtype=float64: bp from the start of the window, not decreasing."""
+
+
+class RecombinationMap(Section):
+    """A recombination map; each example uses a random stretch of it."""
+
+    map: Path
+    """A map in HapMap format (chromosome, position in bp, rate in cM/Mb, map in cM), plain or gzipped."""
+    build: str | None = None
+    """Genome build of the map, e.g. GRCh37."""
+    region: tuple[float, float] | None = None
+    """Use only this part of the map, in bp (null: all of it)."""
+
+
+class Simulator(Section):
+    """The `simulation:` section; a simulator adds its own keys by subclassing.
+
+    A subclass names the parameters that it needs in ``needs``, and defines :meth:`simulate`.
+    """
+
+    simulator: str
+    """Which simulator: one that ships with popdl, or `path/to/file.py:ClassName`."""
+    num_haplotypes: int | dict[str, int]
+    """Haplotypes in each example; with several populations, a number for each: {CEU: 20, YRI: 30}."""
+    sequence_length: float = Field(gt=0)
+    """Length of the simulated window in bp."""
+    mutation_rate: Prior
+    """Per bp per generation: a number or a prior."""
+    recombination_rate: RecombinationMap | Prior
+    """Per bp per generation: a number, a prior, or {map: file}."""
+    ploidy: int = Field(default=2, ge=1)
+    """Haplotypes per individual; population sizes count individuals."""
+    parameters: dict[str, Prior]
+    """Prior of every parameter of the simulator."""
+    num_scenarios: int = Field(ge=1)
+    """Number of draws from the prior. Raising it adds simulations and repeats none."""
+    replicates: int = Field(default=1, ge=1)
+    """Independent simulations of each draw."""
+    shard_size: int = Field(default=500, ge=1)
+    """Examples per simulation job and file."""
+    ancestry_model: Literal["hudson", "smck"] = "hudson"
+    """The coalescent with recombination (Hudson 1983), or its fast approximation SMC(k) with k = 1 bp."""
+    discrete_genome: bool = True
+    """Mutations fall on whole bp and can hit a site twice (true), or every mutation makes a new site (false)."""
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Parameters that must have a prior."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Simulator:
+        missing = [name for name in self.needed_parameters() if name not in self.parameters]
+        unknown = [name for name in self.parameters if name not in self.needed_parameters()]
+        if missing or unknown:
+            raise ValueError(
+                f"parameters of {self.simulator}: expected {list(self.needed_parameters())}"
+                + (f", missing {missing}" if missing else "")
+                + (f", unknown {unknown}" if unknown else "")
+            )
+        drawing_order(self.parameters)
+        counts = self.num_haplotypes.values() if isinstance(self.num_haplotypes, dict) else [self.num_haplotypes]
+        for count in counts:
+            if count < 1 or count % self.ploidy:
+                raise ValueError(
+                    f"num_haplotypes: expected a positive multiple of the ploidy ({self.ploidy}), found {count}"
+                )
+        if self.total_haplotypes < 2:
+            raise ValueError(f"num_haplotypes: at least 2 are needed, found {self.total_haplotypes}")
+        return self
+
+    def needed_parameters(self) -> tuple[str, ...]:
+        """Names that `parameters` must hold: ``needs``, unless the config decides."""
+        return self.needs
+
+    @property
+    def total_haplotypes(self) -> int:
+        """Haplotypes over all populations."""
+        return sum(self.num_haplotypes.values()) if isinstance(self.num_haplotypes, dict) else self.num_haplotypes
+
+    @property
+    def num_examples(self) -> int:
+        return self.num_scenarios * self.replicates
+
+    @cached_property
+    def priors(self) -> dict[str, Prior]:
+        """Every prior that is drawn for a scenario, the rates included."""
+        priors = dict(self.parameters)
+        for name in ("mutation_rate", "recombination_rate"):
+            prior = getattr(self, name)
+            if isinstance(prior, Prior):
+                priors[name] = prior
+        return priors
+
+    @property
+    def parameter_names(self) -> list[str]:
+        """Names of all values that an example is labelled with: targets are chosen among these."""
+        return [*self.priors, *self.derived_parameters()]
+
+    def derived_parameters(self) -> tuple[str, ...]:
+        """Names of further labels that :meth:`derive` computes from the drawn parameters."""
+        return ()
+
+    def derive(self, parameters: dict[str, float]) -> dict[str, float]:
+        """Compute the further labels."""
+        return {}
+
+    def simulate(self, parameters: dict[str, float], generator: np.random.Generator) -> Example:
+        """Simulate one window.
+
+        Parameters
+        ----------
+        parameters
+            One value for each of ``priors``, in the units of the config.
+        generator
+            The only source of randomness.
+        """
+        raise TypeError(f"{type(self).__name__} does not define simulate()")
+
+    def tree_sequence(self, parameters: dict[str, float], generator: np.random.Generator, **changes: Any) -> Any:
+        """Simulate and return a tree sequence with mutations, where the simulator makes one."""
+        raise TypeError(f"{type(self).__name__} does not make tree sequences")
