@@ -1,0 +1,81 @@
+# Everything runs through .venv, which is built from requirements.lock once and again only when that file or
+# pyproject.toml changes. Paths are relative and tools are started with `python -m`, so that the project may lie in a
+# folder with a space in its name.
+
+# Cores for the demo, processes for the tests.
+CORES ?= all
+WORKERS ?= 2
+
+# The interpreter that .venv is made from: python3 if it is new enough, else the newest of those that are.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+
+# Where pip also looks for torch. PyPI's torch for Linux brings its CUDA libraries (several GB), which a machine
+# without a GPU does not need; the smaller CPU build has its own index:
+#   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# The lock names torch's release but none of its CUDA libraries: torch itself asks for exact versions of those, where
+# it uses any. So dependencies must be followed here (no --no-deps), and both builds fit the one lock.
+TORCH_INDEX ?=
+
+# `make lock LOCK_FLAGS=--upgrade` moves every package to its newest release.
+LOCK_FLAGS ?=
+
+RUN := .venv/bin/python -m
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint test-conda benchmark docs lock clean
+
+help:
+	@echo 'make demo         run the default study and say where its report is (CORES=N limits the cores)'
+	@echo 'make test         lint and test, the end-to-end run included (WORKERS=N test processes)'
+	@echo 'make lint         the static checks of `make test` alone'
+	@echo 'make test-conda   run the test study through `snakemake --use-conda` with a stand-in for conda'
+	@echo 'make benchmark    measure speed; one JSON object per line'
+	@echo 'make docs         rewrite the config schema and docs/config_reference.md from the code'
+	@echo 'make lock         resolve requirements.lock again from pyproject.toml'
+	@echo 'make clean        remove .venv and caches; results stay'
+	@echo
+	@echo 'Needs Python 3.11 or newer (PYTHON=path chooses one).'
+	@echo 'On Linux without a GPU, TORCH_INDEX=https://download.pytorch.org/whl/cpu saves several GB.'
+
+.venv/installed: requirements.lock pyproject.toml
+	@test -n '$(PYTHON)' || { echo 'popdl needs Python 3.11 or newer, and found none. Install one, or name it: make PYTHON=/path/to/python3' >&2; exit 2; }
+	@test -x .venv/bin/python || '$(PYTHON)' -m venv --clear .venv
+	$(RUN) pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url '$(TORCH_INDEX)') --requirement requirements.lock
+	$(RUN) pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch .venv/installed
+
+demo: .venv/installed
+	$(RUN) snakemake --cores $(CORES)
+	@echo 'The report is results/demo/report.html'
+
+lint: .venv/installed
+	$(RUN) ruff check
+	$(RUN) ruff format --check
+	$(RUN) mypy
+	$(RUN) snakefmt --check Snakefile workflow/rules
+	$(RUN) snakemake --lint
+
+# One file of tests stays in one process, so that what its tests share is made once.
+test: lint
+	OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses $(WORKERS) --dist loadfile
+
+test-conda: .venv/installed
+	$(RUN) pytest -rA tests/conda
+
+benchmark: .venv/installed
+	@for benchmark in benchmarks/[!_]*.py; do .venv/bin/python "$$benchmark" || exit 1; done
+
+docs: .venv/installed
+	$(RUN) popdl.config.schema
+
+lock:
+	'$(PYTHON)' -m venv build/lock
+	build/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	build/lock/bin/python -m uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --fork-strategy fewest \
+		--constraints envs/constraints.txt --no-annotate --custom-compile-command 'make lock' --quiet --output-file requirements.lock $(LOCK_FLAGS)
+	grep -vE '^(nvidia-|cuda-|triton)' requirements.lock > build/requirements.lock
+	mv build/requirements.lock requirements.lock
+
+clean:
+	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis
