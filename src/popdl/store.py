@@ -1,0 +1,307 @@
+"""Shards: the files in which examples are kept, written whole or not at all, and never read when damaged.
+
+A shard is a zarr v3 group in a folder of its own, with a ``manifest.json`` that holds size and SHA-256 of every file.
+``docs/store.md`` describes the format for other programs. The same arrays always give the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import zarr
+from zarr.codecs import BloscCodec
+from zarr.core.buffer import Buffer
+from zarr.core.buffer.cpu import Buffer as CpuBuffer
+from zarr.storage import MemoryStore
+
+from popdl.errors import PopdlError
+
+__all__ = ["FORMAT_VERSION", "Shard", "read_shard", "shard_paths", "verify_shard", "write_index", "write_shard"]
+
+FORMAT = "popdl"
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+METADATA = "zarr.json"
+CHUNK_BYTES = 16 * 2**20
+"""Opening a chunk costs about a millisecond whatever its size; this many bytes take ten times that to decode."""
+HASH_THREADS = 4
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A shard that is complete; arrays are read, and checked against the manifest, when they are asked for."""
+
+    path: Path
+    kind: str
+    """What it holds: `simulations`, `dataset` or `windows`."""
+    attributes: dict[str, Any]
+    digest: str
+    """Identity of the content: two shards with the same digest hold the same arrays and attributes."""
+    files: dict[str, dict[str, Any]]
+    """Size and SHA-256 of every file, by its path in the shard."""
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the arrays."""
+        return sorted(name.removesuffix(f"/{METADATA}") for name in self.files if name.endswith(f"/{METADATA}"))
+
+    def __contains__(self, name: str) -> bool:
+        return f"{name}/{METADATA}" in self.files
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """Read a whole array.
+
+        Raises
+        ------
+        PopdlError
+            If a file of the array is missing or damaged.
+        """
+        if name not in self:
+            raise KeyError(f"{self.path} holds no array {name!r}; it holds {self.names}")
+        contents = _read_files(self.path, self.files, [file for file in self.files if file.startswith(f"{name}/")])
+        # Decoded from the very bytes that were checked, so that nothing can come between the two.
+        memory = MemoryStore(
+            {file: CpuBuffer.from_bytes(content) for file, content in contents.items()}, read_only=True
+        )
+        return np.asarray(zarr.open_array(memory, path=name, mode="r")[...])
+
+
+def write_shard(path: Path, *, kind: str, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> None:
+    """Write a shard, replacing the one that may be there.
+
+    Parameters
+    ----------
+    path
+        Folder of the shard.
+    kind
+        What it holds; a shard is only ever read as the kind that it was written as.
+    arrays
+        Arrays by name; the first axis is cut into chunks of about 16 MiB.
+    attributes
+        Anything that JSON can hold. Keep times, hosts and paths out: they would differ where the content is the same.
+
+    Raises
+    ------
+    PopdlError
+        If the disk refuses, e.g. because it is full. Nothing half-written is left behind.
+    """
+    files = _encode(arrays, {"format": FORMAT, "format_version": FORMAT_VERSION, "kind": kind, **attributes})
+    manifest: dict[str, Any] = {"format": FORMAT, "format_version": FORMAT_VERSION, "kind": kind}
+    manifest["files"] = {
+        name: {"size": len(content), "sha256": _sha256(content)} for name, content in sorted(files.items())
+    }
+    files[MANIFEST] = _json({**manifest, "digest": _sha256(_json(manifest))})
+    with _replacing(path) as partial:
+        for name, content in files.items():
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            (partial / name).write_bytes(content)
+
+
+def read_shard(path: Path, *, kind: str) -> Shard:
+    """Open a shard after checking that it is complete, of this kind and of a known version.
+
+    Raises
+    ------
+    PopdlError
+        If there is no shard, a file is missing or has another size, or the manifest is damaged.
+    """
+    shard = _open(path)
+    if shard.kind != kind:
+        raise PopdlError(
+            f"{path}: expected a shard of kind {kind!r}, found {shard.kind!r}; give the path of a {kind} shard."
+        )
+    return shard
+
+
+def verify_shard(path: Path) -> None:
+    """Read every byte of a shard and compare it with the manifest.
+
+    Raises
+    ------
+    PopdlError
+        If anything is missing or damaged; the message names the file.
+    """
+    shard = _open(path)
+    for name in shard.files:  # one at a time: a shard may be larger than memory
+        _read_files(path, shard.files, [name])
+
+
+def shard_paths(store: Path) -> list[Path]:
+    """Folders of the shards in a store, in the order of their numbers."""
+    numbered = [(path.name.removeprefix("shard_"), path) for path in store.glob("shard_*")]
+    return [path for number, path in sorted((int(name), path) for name, path in numbered if name.isdecimal())]
+
+
+def write_index(store: Path, *, kind: str, shards: Sequence[Path]) -> None:
+    """Make a folder of shards a zarr group of its own, so that ``zarr.open(store)`` works.
+
+    Parameters
+    ----------
+    store
+        The folder that holds the shards.
+    kind
+        The kind of all of them.
+    shards
+        The shards that must be there and complete.
+
+    Raises
+    ------
+    PopdlError
+        If any shard cannot be used; the message lists them all.
+    """
+    problems: list[str] = []
+    digests: dict[str, str] = {}
+    members: dict[str, Any] = {}
+    num_examples = 0
+    for path in shards:
+        try:
+            shard = read_shard(path, kind=kind)
+            group = json.loads(_read_files(path, shard.files, [METADATA])[METADATA])
+        except PopdlError as error:
+            problems.append(str(error))
+            continue
+        arrays = group.pop("consolidated_metadata")["metadata"]
+        members |= {path.name: group, **{f"{path.name}/{name}": metadata for name, metadata in arrays.items()}}
+        digests[path.name] = shard.digest
+        num_examples += shard.attributes["num_examples"]
+    if problems:
+        raise PopdlError("\n  ".join([f"{store}: {len(problems)} of {len(shards)} shards cannot be used:", *problems]))
+    attributes = {"format": FORMAT, "format_version": FORMAT_VERSION, "kind": kind, "num_shards": len(shards)}
+    index = _group({**attributes, "num_examples": num_examples, "digests": digests}, members)
+    partial = store / f".{METADATA}.partial-{os.getpid()}"
+    try:
+        partial.write_bytes(_json(index))
+        partial.replace(store / METADATA)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise PopdlError(f"{store / METADATA}: cannot write: {error.strerror}.") from error
+
+
+def _json(value: Any) -> bytes:
+    """The one way in which a value is written, so that equal values are equal bytes."""
+    return (json.dumps(value, sort_keys=True, indent=1, allow_nan=False) + "\n").encode()
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _encode(arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> dict[str, bytes]:
+    """The files of a zarr group by their paths, manifest apart."""
+    contents: dict[str, Buffer] = {}
+    for name, array in arrays.items():
+        num_chunks = max(1, math.ceil(array.nbytes / CHUNK_BYTES))
+        rows = math.ceil(len(array) / num_chunks)  # equal chunks: zarr pads the last one
+        zarr.create_array(
+            MemoryStore(contents),
+            name=name,
+            data=array,
+            chunks=tuple(max(1, length) for length in (rows, *array.shape[1:])),
+            compressors=_compressor(array.dtype),
+            fill_value=0,
+            config={"write_empty_chunks": True},
+        )
+    files = {name: buffer.to_bytes() for name, buffer in contents.items() if name != METADATA}
+    metadata = {name: json.loads(files[f"{name}/{METADATA}"]) for name in sorted(arrays)}
+    return {**files, METADATA: _json(_group(attributes, metadata))}
+
+
+def _compressor(dtype: np.dtype) -> BloscCodec:
+    """LZ4, since it costs less than the disk does."""
+    shuffle: Literal["bitshuffle", "noshuffle", "shuffle"] = "shuffle"
+    if dtype == np.int8:
+        shuffle = "bitshuffle"  # alleles are mostly 0
+    elif dtype == np.uint8:
+        shuffle = "noshuffle"  # packed bits
+    return BloscCodec(cname="lz4", clevel=5, shuffle=shuffle, typesize=dtype.itemsize)
+
+
+def _group(attributes: Mapping[str, Any], members: Mapping[str, Any]) -> dict[str, Any]:
+    """A zarr group's metadata; with its members listed inside, zarr does not take the manifest for a member."""
+    consolidated = {"kind": "inline", "must_understand": False, "metadata": members}
+    return {"zarr_format": 3, "node_type": "group", "attributes": attributes, "consolidated_metadata": consolidated}
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A new folder beside ``path`` that takes its place when all went well, and is removed when not."""
+    partial = path.parent / f".{path.name}.partial-{os.getpid()}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left_by_killed_job in path.parent.glob(f".{path.name}.partial-*"):
+            shutil.rmtree(left_by_killed_job)
+        partial.mkdir()
+        yield partial
+        if path.exists():
+            shutil.rmtree(path)
+        partial.rename(path)
+    except OSError as error:
+        raise PopdlError(f"{path}: cannot write the shard: {error.strerror}; nothing was kept of it.") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _damaged(path: Path, what: str) -> PopdlError:
+    return PopdlError(f"{path}: {what}; the shard is damaged, delete it and run the step that makes it again.")
+
+
+def _open(path: Path) -> Shard:
+    """Read and check the manifest, the metadata, and that every file is there with its size."""
+    try:
+        content = (path / MANIFEST).read_bytes()
+    except OSError as error:
+        raise PopdlError(
+            f"{path}: not a complete shard, {MANIFEST} cannot be read ({error.strerror}); run the step that makes this shard."
+        ) from None
+    try:
+        manifest = json.loads(content)
+        digest = manifest.pop("digest")
+        intact = digest == _sha256(_json(manifest)) and content == _json({**manifest, "digest": digest})
+    except (ValueError, KeyError, AttributeError, TypeError):
+        intact = False
+    if not intact:
+        raise _damaged(path, f"{MANIFEST} does not match its own checksum")
+    if manifest["format"] != FORMAT or manifest["format_version"] != FORMAT_VERSION:
+        raise PopdlError(
+            f"{path}: written in version {manifest['format_version']} of the format, this popdl reads version {FORMAT_VERSION}; "
+            "use the popdl that wrote it, or a newer one."
+        )
+    for name, expected in manifest["files"].items():
+        try:
+            size = (path / name).stat().st_size
+        except OSError:
+            raise _damaged(path, f"{name} is missing") from None
+        if size != expected["size"]:
+            raise _damaged(path, f"{name} has {size} bytes instead of {expected['size']}")
+    attributes = json.loads(_read_files(path, manifest["files"], [METADATA])[METADATA])["attributes"]
+    own = {key: value for key, value in attributes.items() if key not in ("format", "format_version", "kind")}
+    return Shard(path, manifest["kind"], own, digest, manifest["files"])
+
+
+def _read_files(path: Path, files: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> dict[str, bytes]:
+    """Read files of a shard and compare them with its manifest."""
+
+    def read(name: str) -> bytes:
+        try:
+            content = (path / name).read_bytes()
+        except OSError as error:
+            raise _damaged(path, f"{name} cannot be read ({error.strerror})") from None
+        if _sha256(content) != files[name]["sha256"]:
+            raise _damaged(path, f"the checksum of {name} is wrong")
+        return content
+
+    if len(names) == 1:
+        return {names[0]: read(names[0])}
+    with ThreadPoolExecutor(HASH_THREADS) as pool:  # hashing releases the interpreter's lock
+        return dict(zip(names, pool.map(read, names), strict=True))
