@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
+import yaml
 from pydantic import Field, SerializeAsAny, ValidationError, model_validator
 
 from popdl import plugins
@@ -14,9 +15,10 @@ from popdl.config.encoding import Encoding
 from popdl.config.reading import numbers_from_strings, read_yaml
 from popdl.config.training import Evaluation, Splits, Target, Training
 from popdl.errors import PopdlError
+from popdl.files import write_text
 from popdl.simulators._base import RecombinationMap, Simulator
 
-__all__ = ["Study", "build_study", "load_study", "simulation_section"]
+__all__ = ["Study", "build_study", "load_study", "simulation_section", "study_text", "write_study"]
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 Name = Annotated[str, Field(pattern=NAME)]
@@ -189,3 +191,14 @@ def build_study(values: Any, *, where: str = "config") -> Study:
 def load_study(path: str | Path) -> Study:
     """Read a study from a YAML file."""
     return build_study(read_yaml(path), where=str(path))
+
+
+def study_text(study: Study) -> str:
+    """A study as YAML with every default spelled out; running it repeats the study."""
+    values = study.model_dump(mode="json", exclude_none=True)
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
+
+
+def write_study(study: Study, path: Path) -> None:
+    """Write :func:`study_text` to a file."""
+    write_text(path, study_text(study))

@@ -1,0 +1,161 @@
+"""The command line: ``popdl <step> …`` parses, calls one function of popdl, and nothing more."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from popdl import __version__
+from popdl.errors import PopdlError
+from popdl.jobs import step
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; bad input ends with exit code 2 and one message."""
+    options = _parser().parse_args(arguments)
+    with step(debug=options.debug):
+        options.run(options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="popdl",
+        description="Deep-learning inference from population genomic data, step by step. "
+        "The whole of a study runs with `snakemake --cores N --configfile CONFIG`.",
+    )
+    parser.add_argument("--version", action="version", version=f"popdl {__version__}")
+    commands = parser.add_subparsers(title="steps", metavar="STEP", required=True)
+
+    def command(name: str, text: str, run: object) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.add_argument("--debug", action="store_true", help="show tracebacks and debugging messages")
+        sub.set_defaults(run=run)
+        return sub
+
+    def study_command(name: str, text: str, run: object = None) -> argparse.ArgumentParser:
+        sub = command(name, text, run or _study_step)
+        sub.add_argument("config", help="the study's YAML file")
+        sub.add_argument(
+            "--results", type=Path, default=Path("results"), help="folder of all results (default: results)"
+        )
+        sub.set_defaults(step=name)
+        return sub
+
+    check = command("check", "check a config, and the genomes it names, before any work", _check)
+    check.add_argument("config", help="the study's YAML file; - reads JSON from standard input")
+    check.add_argument("--config-only", action="store_true", help="do not look at genomes and maps")
+    config = command("config", "print a config with every default spelled out", _config)
+    config.add_argument("config", help="the study's YAML file")
+    simulate = study_command("simulate", "simulate the shards of a study that are not there yet")
+    simulate.add_argument("--shard", type=int, action="append", dest="only", help="only this shard (may be repeated)")
+    study_command("encode", "encode the simulations for the networks")
+    study_command("split", "assign scenarios to training, validation and test")
+    train = study_command("train", "train the networks; goes on where it was interrupted")
+    train.add_argument(
+        "--network", action="append", dest="only", metavar="NAME/REPLICATE", help="only this one (may be repeated)"
+    )
+    study_command("evaluate", "score networks and baselines on the test split, publish the best network")
+    study_command("apply", "predict the study's genomes")
+    study_command("report", "draw the figures and write the report")
+
+    predict = command("predict", "predict the windows of a VCF with trained models", _predict)
+    predict.add_argument("model", type=Path, nargs="+", help="model file(s); several are averaged")
+    predict.add_argument("vcf", type=Path, help="VCF (plain or bgzipped) or BCF")
+    predict.add_argument("--output", type=Path, required=True, help="writes OUTPUT.tsv and OUTPUT.bed")
+    predict.add_argument("--window-size", type=float, help="bp (default: the length the model was trained on)")
+    predict.add_argument("--window-sites", type=int, help="windows of this many sites instead")
+    predict.add_argument("--step", type=float, help="distance between window starts (default: windows touch)")
+    predict.add_argument("--region", action="append", help="contig or contig:start-end, 1-based (may be repeated)")
+    predict.add_argument("--samples", type=Path, help="file with one sample name per line")
+    predict.add_argument("--panel", type=Path, help="table of samples and populations")
+    predict.add_argument("--population", help="population of the panel")
+    predict.add_argument("--column", default="pop", help="the panel's column with populations (default: pop)")
+    predict.add_argument("--number", type=int, help="draw this many of the individuals")
+    predict.add_argument("--build", help="genome build of the VCF, e.g. GRCh37")
+    predict.add_argument("--ancestral", choices=["reference", "INFO/AA"], help="where ancestral alleles come from")
+    predict.add_argument("--seed", type=int, default=42, help="seed of the draw of individuals (default: 42)")
+
+    card = command("card", "print what a model file says of itself", _card)
+    card.add_argument("model", type=Path)
+    verify = command("verify", "read every byte of shards or stores and compare checksums", _verify)
+    verify.add_argument("path", type=Path, nargs="+", help="a shard, or a store of shards")
+    return parser
+
+
+def _study_step(options: argparse.Namespace) -> None:
+    from popdl import steps
+    from popdl.config.study import load_study
+    from popdl.layout import Results
+
+    study = load_study(options.config)
+    extra = {"only": options.only} if hasattr(options, "only") else {}
+    getattr(steps, options.step)(study, Results(options.results / study.study), **extra)
+
+
+def _check(options: argparse.Namespace) -> None:
+    from popdl.check import check_study
+    from popdl.config.study import build_study, load_study
+
+    if options.config == "-":
+        study, where = build_study(json.load(sys.stdin)), "config"
+    else:
+        study, where = load_study(options.config), options.config
+    problems = check_study(study, config_only=options.config_only)
+    if problems:
+        raise PopdlError("\n  ".join([f"{where}: this study cannot run:", *problems]))
+    print(f"{where}: study {study.study} is ready to run.")
+
+
+def _config(options: argparse.Namespace) -> None:
+    from popdl.config.study import load_study, study_text
+
+    print(study_text(load_study(options.config)), end="")
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from popdl.prediction import predict_vcf
+
+    samples = {
+        "file": options.samples,
+        "panel": options.panel,
+        "population": options.population,
+        "column": options.column,
+        "number": options.number,
+    }
+    application = {
+        "vcf": options.vcf,
+        "build": options.build,
+        "samples": samples if options.samples or options.panel or options.population else None,
+        "windows": {"size": options.window_size, "sites": options.window_sites, "step": options.step},
+        "regions": options.region,
+        "ancestral": options.ancestral,
+    }
+    predict_vcf(
+        options.model,
+        application=application,
+        seed=options.seed,
+        output=options.output.with_name(options.output.name + ".tsv"),
+        bed=options.output.with_name(options.output.name + ".bed"),
+    )
+
+
+def _card(options: argparse.Namespace) -> None:
+    from popdl.model import read_card
+
+    print(json.dumps(read_card(options.model), indent=2, ensure_ascii=False))
+
+
+def _verify(options: argparse.Namespace) -> None:
+    from popdl.store import verify
+
+    for path in options.path:
+        print(f"{path}: {verify(path)} shards are whole.")
+
+
+if __name__ == "__main__":
+    main()

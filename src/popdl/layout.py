@@ -1,0 +1,78 @@
+"""Where the results of a study lie: the one place in popdl that knows (the Snakefile says the same to Snakemake)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Results"]
+
+
+@dataclass(frozen=True)
+class Results:
+    """The folder of a study's results."""
+
+    folder: Path
+    """``results/<study>``."""
+
+    def simulations(self, shard: int) -> Path:
+        return self.folder / "simulations.zarr" / f"shard_{shard}"
+
+    def dataset(self, shard: int) -> Path:
+        return self.folder / "dataset.zarr" / f"shard_{shard}"
+
+    def model(self, network: str) -> Path:
+        """``network`` is the name of one training, e.g. ``exchangeable/0``."""
+        return self.folder / "models" / f"{network}.safetensors"
+
+    def history(self, network: str) -> Path:
+        return self.folder / "models" / f"{network}.history.csv"
+
+    def checkpoint(self, network: str) -> Path:
+        return self.folder / "checkpoints" / network
+
+    def tensorboard(self, network: str) -> Path:
+        return self.folder / "tensorboard" / network
+
+    def test_predictions(self, network: str) -> Path:
+        return self.folder / "predictions" / f"{network}.tsv"
+
+    def baseline(self, name: str) -> Path:
+        return self.folder / "baselines" / f"{name}.tsv"
+
+    def application(self, name: str) -> Path:
+        """The folder of one application."""
+        return self.folder / "applications" / name
+
+    @property
+    def splits(self) -> Path:
+        return self.folder / "splits.tsv"
+
+    @property
+    def targets(self) -> Path:
+        return self.folder / "targets.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.folder / "metrics.json"
+
+    @property
+    def metrics_table(self) -> Path:
+        return self.folder / "metrics.tsv"
+
+    @property
+    def shared_model(self) -> Path:
+        """The best network with its test metrics: the file to give to others."""
+        return self.folder / "model.safetensors"
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "config.yaml"
+
+    @property
+    def figures(self) -> Path:
+        return self.folder / "figures"
+
+    @property
+    def report(self) -> Path:
+        return self.folder / "report.html"

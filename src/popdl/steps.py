@@ -1,0 +1,193 @@
+"""Each step of a study on its own, from its config: what the command line calls.
+
+Snakemake runs the same functions job by job. A step takes what earlier steps left in the results folder, leaves alone what is
+already there where that is a finished shard or model, and makes everything else anew.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+from popdl.config.study import Study, write_study
+from popdl.errors import PopdlError
+from popdl.layout import Results
+
+__all__ = ["apply", "encode", "evaluate", "network_names", "report", "simulate", "split", "train"]
+
+log = logging.getLogger("popdl")
+
+
+def shards(study: Study) -> range:
+    """Numbers of all shards of a study."""
+    return range(-(-study.simulation.num_examples // study.simulation.shard_size))
+
+
+def network_names(study: Study) -> list[str]:
+    """Every training of a study as ``network/replicate``."""
+    return [f"{key}/{replicate}" for key in study.networks for replicate in range(study.training.replicates)]
+
+
+def _need(paths: Iterable[Path], step: str) -> list[Path]:
+    paths = list(paths)
+    missing = [path for path in paths if not path.exists()]
+    if missing:
+        raise PopdlError(
+            f"{missing[0]} is missing ({len(missing)} of {len(paths)} files are); run `popdl {step}` first."
+        )
+    return paths
+
+
+def _dataset(study: Study, results: Results) -> list[Path]:
+    return _need((results.dataset(shard) for shard in shards(study)), "encode")
+
+
+def simulate(study: Study, results: Results, *, only: Iterable[int] | None = None) -> None:
+    """Simulate the shards that are not there yet."""
+    from popdl.simulation import simulate_shard
+    from popdl.store import write_index
+
+    for shard in shards(study) if only is None else only:
+        if shard not in shards(study):
+            raise PopdlError(f"shard {shard}: this study has shards 0 to {shards(study)[-1]}.")
+        output = results.simulations(shard)
+        if output.exists():
+            log.info("%s is there already.", output)
+            continue
+        simulate_shard(study.simulation, seed=study.seed, shard=shard, output=output)
+    paths = [results.simulations(shard) for shard in shards(study)]
+    if all(path.exists() for path in paths):
+        write_index(paths[0].parent, kind="simulations", shards=paths)
+
+
+def encode(study: Study, results: Results) -> None:
+    """Encode the simulated shards."""
+    from popdl.dataset import encode_shard
+    from popdl.store import write_index
+
+    _need((results.simulations(shard) for shard in shards(study)), "simulate")
+    for shard in shards(study):
+        encode_shard(results.simulations(shard), results.dataset(shard), encoding=study.encoding, seed=study.seed)
+    paths = [results.dataset(shard) for shard in shards(study)]
+    write_index(paths[0].parent, kind="dataset", shards=paths)
+
+
+def split(study: Study, results: Results) -> None:
+    """Assign scenarios to training, validation and test."""
+    from popdl.splits import make_splits
+
+    make_splits(
+        _dataset(study, results),
+        settings=study.splits,
+        targets=study.targets,
+        seed=study.seed,
+        output=results.splits,
+        targets_output=results.targets,
+    )
+
+
+def train(study: Study, results: Results, *, only: Iterable[str] | None = None) -> None:
+    """Train networks; one that was interrupted goes on from its last epoch."""
+    from popdl.training import train as train_network
+
+    _need([results.splits, results.targets], "split")
+    simulation = study.simulation.model_dump(mode="json")
+    for name in network_names(study) if only is None else only:
+        if name not in network_names(study):
+            raise PopdlError(f"{name!r} is not a training of this study; known: {', '.join(network_names(study))}.")
+        key, _, replicate = name.rpartition("/")
+        train_network(
+            study=study.study,
+            key=key,
+            options=study.networks[key],
+            replicate=int(replicate),
+            training=study.training,
+            evaluation=study.evaluation,
+            seed=study.seed,
+            shards=_dataset(study, results),
+            splits=results.splits,
+            targets=results.targets,
+            output=results.model(name),
+            history=results.history(name),
+            checkpoint=results.checkpoint(name),
+            tensorboard=results.tensorboard(name),
+            priors={key: simulation[key] for key in ("parameters", "mutation_rate", "recombination_rate")},
+        )
+
+
+def evaluate(study: Study, results: Results) -> None:
+    """Score networks and baselines on the test split, and publish the best network."""
+    from popdl.baselines._base import fit_baseline
+    from popdl.evaluation import evaluate as score
+    from popdl.model import publish_model
+    from popdl.prediction import predict_test
+
+    names = network_names(study)
+    _need((results.model(name) for name in names), "train")
+    for name in names:
+        predict_test(
+            results.model(name),
+            shards=_dataset(study, results),
+            splits=results.splits,
+            output=results.test_predictions(name),
+        )
+    for baseline in study.baselines:
+        fit_baseline(
+            baseline,
+            shards=_dataset(study, results),
+            splits=results.splits,
+            targets=results.targets,
+            evaluation=study.evaluation,
+            seed=study.seed,
+            output=results.baseline(baseline),
+        )
+    score(
+        networks={name: (results.test_predictions(name), results.model(name)) for name in names},
+        baselines={baseline: results.baseline(baseline) for baseline in study.baselines},
+        targets=results.targets,
+        evaluation=study.evaluation,
+        seed=study.seed,
+        output=results.metrics,
+        table=results.metrics_table,
+    )
+    publish_model({name: results.model(name) for name in names}, metrics=results.metrics, output=results.shared_model)
+
+
+def apply(study: Study, results: Results) -> None:
+    """Predict every window of the study's applications, and compare them with the simulations."""
+    from popdl.encoding import Encoder
+    from popdl.genome import simulate_genome
+    from popdl.prediction import predict_windows
+    from popdl.realism import compare_windows
+    from popdl.windows import encode_windows
+
+    _need([results.shared_model], "evaluate")
+    for name, application in study.applications.items():
+        folder = results.application(name)
+        vcf = application.vcf
+        if application.simulate is not None:
+            vcf = folder / "genome.vcf.gz"
+            simulate_genome(study.simulation, application.simulate, seed=study.seed, name=name, output=vcf)
+        assert vcf is not None
+        windows = folder / "windows.zarr"
+        encode_windows(vcf, application=application, encoder=Encoder.of(study), seed=study.seed, output=windows)
+        for network in network_names(study):
+            predict_windows(
+                [results.model(network)],
+                windows=windows,
+                output=folder / f"{network}.windows.tsv",
+                bed=folder / f"{network}.windows.bed",
+            )
+        compare_windows(results.shared_model, windows=windows, output=folder / "realism.tsv")
+
+
+def report(study: Study, results: Results) -> None:
+    """Draw the figures and write the report."""
+    from popdl.plots.figures import make_figures
+    from popdl.report import write_report
+
+    _need([results.metrics, results.shared_model], "evaluate")
+    write_study(study, results.config)
+    make_figures(results=results.folder, study=study, output=results.figures)
+    write_report(results=results.folder, study=study, output=results.report)

@@ -1,0 +1,115 @@
+# Applications: a genome is cut into windows, encoded exactly as the simulations were, and given to every network.
+
+
+def genome(wildcards):
+    """The VCF of an application: the user's, or one that is simulated under known parameters."""
+    vcf = config["applications"][wildcards.application].get("vcf")
+    return vcf or f"{RESULTS}/applications/{wildcards.application}/genome.vcf.gz"
+
+
+def sample_lists(wildcards):
+    samples = config["applications"][wildcards.application].get("samples", {})
+    return [samples[key] for key in ("file", "panel") if key in samples]
+
+
+rule simulate_genome:
+    input:
+        section_files(SIMULATION),
+    output:
+        "<results>/applications/{application}/genome.vcf.gz",
+    log:
+        "<logs>/simulate_genome/{application}.log",
+    benchmark:
+        "<benchmarks>/simulate_genome/{application}.tsv"
+    conda:
+        "../../envs/popdl.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        simulation={
+            key: value
+            for key, value in SIMULATION.items()
+            if key not in ("num_scenarios", "shard_size")
+        },
+        genome=lambda wildcards: config["applications"][wildcards.application][
+            "simulate"
+        ],
+        seed=config.get("seed", 42),
+        stage=STAGES["simulation"],
+    script:
+        "../scripts/simulate_genome.py"
+
+
+rule encode_windows:
+    input:
+        vcf=genome,
+        samples=sample_lists,
+    output:
+        directory("<results>/applications/{application}/windows.zarr"),
+    log:
+        "<logs>/encode_windows/{application}.log",
+    benchmark:
+        "<benchmarks>/encode_windows/{application}.tsv"
+    conda:
+        "../../envs/popdl.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=120,
+    params:
+        application=lambda wildcards: config["applications"][wildcards.application],
+        encoding=section("encoding"),
+        simulation={
+            key: value
+            for key, value in SIMULATION.items()
+            if key not in ("num_scenarios", "shard_size")
+        },
+        seed=config.get("seed", 42),
+        stage=(STAGES["encoding"], STAGES["windows"]),
+    script:
+        "../scripts/encode_windows.py"
+
+
+rule predict_windows:
+    input:
+        model="<results>/models/{network}/{replicate}.safetensors",
+        windows="<results>/applications/{application}/windows.zarr",
+    output:
+        tsv="<results>/applications/{application}/{network}/{replicate}.windows.tsv",
+        bed="<results>/applications/{application}/{network}/{replicate}.windows.bed",
+    log:
+        "<logs>/predict_windows/{application}/{network}/{replicate}.log",
+    benchmark:
+        "<benchmarks>/predict_windows/{application}/{network}/{replicate}.tsv"
+    conda:
+        "../../envs/gpu.yaml"
+    threads: section("training").get("threads", 1)
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime=60,
+    params:
+        stage=STAGES["prediction"],
+    script:
+        "../scripts/predict_windows.py"
+
+
+rule compare_windows:
+    input:
+        model="<results>/model.safetensors",
+        windows="<results>/applications/{application}/windows.zarr",
+    output:
+        "<results>/applications/{application}/realism.tsv",
+    log:
+        "<logs>/compare_windows/{application}.log",
+    benchmark:
+        "<benchmarks>/compare_windows/{application}.tsv"
+    conda:
+        "../../envs/popdl.yaml"
+    threads: 1
+    params:
+        stage=STAGES["evaluation"],
+    script:
+        "../scripts/compare_windows.py"

@@ -1,0 +1,100 @@
+# Reading and refusing the config; the names that rules share. Runs again in every job, so it imports nothing heavy.
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+ROOT = Path(workflow.current_basedir).parent.parent
+sys.path.insert(0, str(ROOT / "src"))
+
+from popdl.config.reading import numbers_from_strings
+from popdl.stages import STAGES
+
+config = numbers_from_strings(config)
+
+
+def refuse_bad_config():
+    """Let popdl itself check the config, once and before any job: its messages say what to do."""
+    if not (
+        workflow.is_main_process and find_spec("pydantic") and find_spec("msprime")
+    ):
+        return
+    check = subprocess.run(
+        [sys.executable, "-m", "popdl.cli", "check", "--config-only", "-"],
+        input=json.dumps(config),
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+    )
+    if check.returncode:
+        print(check.stderr, file=sys.stderr, end="")
+        os._exit(check.returncode)
+
+
+refuse_bad_config()
+validate(config, "../schemas/config.schema.json", set_default=False)
+
+
+RESULTS = f"results/{config['study']}"
+
+
+pathvars:
+    results=RESULTS,
+    logs=f"{RESULTS}/logs",
+    benchmarks=f"{RESULTS}/benchmarks",
+
+
+SIMULATION = config["simulation"]
+NUM_REPLICATES = SIMULATION.get("replicates", 1)
+SHARD_SIZE = SIMULATION.get("shard_size", 500)
+NUM_EXAMPLES = SIMULATION["num_scenarios"] * NUM_REPLICATES
+SHARDS = range(-(-NUM_EXAMPLES // SHARD_SIZE))
+MODELS = [
+    f"{network}/{replicate}"
+    for network in config["networks"]
+    for replicate in range(config.get("training", {}).get("replicates", 1))
+]
+BASELINES = config.get("baselines", ["prior_mean", "ridge_sfs", "boosted_trees"])
+APPLICATIONS = list(config.get("applications", {}))
+
+
+wildcard_constraints:
+    shard=r"\d+",
+    network="|".join(config["networks"]),
+    replicate=r"\d+",
+    baseline="|".join(BASELINES) or "none",
+    application="|".join(APPLICATIONS) or "none",
+
+
+def shard_scenarios(wildcards):
+    """Number of scenarios up to the end of a shard: the only part of `num_scenarios` on which the shard depends."""
+    return min(
+        -(-SHARD_SIZE * (int(wildcards.shard) + 1) // NUM_REPLICATES),
+        SIMULATION["num_scenarios"],
+    )
+
+
+def plugin(name):
+    """The user's own file behind a name such as `plugins/my_model.py:MyModel`, as a list for `input:`."""
+    return [name.rpartition(":")[0]] if ".py:" in name else []
+
+
+def network_plugin(wildcards):
+    return plugin(config["networks"][wildcards.network].get("name", ""))
+
+
+def section_files(section):
+    """The files named in a config section: a job depends on them."""
+    rate = section.get("recombination_rate")
+    named = [rate.get("map")] if isinstance(rate, dict) else []
+    return [path for path in [*named, section.get("demes")] if path] + plugin(
+        section["simulator"]
+    )
+
+
+def section(name, *keys):
+    """A section of the config, or only some of its keys, for `params:`."""
+    values = config.get(name, {})
+    return {key: values[key] for key in keys if key in values} if keys else values

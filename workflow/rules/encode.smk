@@ -1,0 +1,64 @@
+# Raw genotypes become what networks read; the split is a table, nothing is copied.
+
+
+rule encode_shard:
+    input:
+        "<results>/simulations.zarr/shard_{shard}",
+    output:
+        directory("<results>/dataset.zarr/shard_{shard}"),
+    log:
+        "<logs>/encode/{shard}.log",
+    benchmark:
+        "<benchmarks>/encode/{shard}.tsv"
+    conda:
+        "../../envs/popdl.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        encoding=section("encoding"),
+        seed=config.get("seed", 42),
+        stage=STAGES["encoding"],
+    script:
+        "../scripts/encode_shard.py"
+
+
+rule index_dataset:
+    input:
+        expand("<results>/dataset.zarr/shard_{shard}", shard=SHARDS),
+    output:
+        "<results>/dataset.zarr/zarr.json",
+    log:
+        "<logs>/index_dataset.log",
+    benchmark:
+        "<benchmarks>/index_dataset.tsv"
+    conda:
+        "../../envs/popdl.yaml"
+    threads: 1
+    params:
+        kind="dataset",
+    script:
+        "../scripts/write_index.py"
+
+
+rule split:
+    input:
+        expand("<results>/dataset.zarr/shard_{shard}", shard=SHARDS),
+    output:
+        splits="<results>/splits.tsv",
+        targets="<results>/targets.json",
+    log:
+        "<logs>/split.log",
+    benchmark:
+        "<benchmarks>/split.tsv"
+    conda:
+        "../../envs/popdl.yaml"
+    threads: 1
+    params:
+        splits=section("splits"),
+        targets=section("targets"),
+        seed=config.get("seed", 42),
+        stage=STAGES["splits"],
+    script:
+        "../scripts/make_splits.py"

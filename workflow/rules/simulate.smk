@@ -1,0 +1,45 @@
+# Simulation: one shard, one job. A shard depends on nothing that changes when scenarios are added.
+
+
+rule simulate_shard:
+    input:
+        section_files(SIMULATION),
+    output:
+        directory("<results>/simulations.zarr/shard_{shard}"),
+    log:
+        "<logs>/simulate/{shard}.log",
+    benchmark:
+        "<benchmarks>/simulate/{shard}.tsv"
+    conda:
+        "../../envs/popdl.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=240,
+    params:
+        simulation={
+            key: value for key, value in SIMULATION.items() if key != "num_scenarios"
+        },
+        num_scenarios=shard_scenarios,
+        seed=config.get("seed", 42),
+        stage=STAGES["simulation"],
+    script:
+        "../scripts/simulate_shard.py"
+
+
+rule index_simulations:
+    input:
+        expand("<results>/simulations.zarr/shard_{shard}", shard=SHARDS),
+    output:
+        "<results>/simulations.zarr/zarr.json",
+    log:
+        "<logs>/index_simulations.log",
+    benchmark:
+        "<benchmarks>/index_simulations.tsv"
+    conda:
+        "../../envs/popdl.yaml"
+    threads: 1
+    params:
+        kind="simulations",
+    script:
+        "../scripts/write_index.py"
