@@ -1,0 +1,1 @@
+"""Reading other programs' files; none of them is trusted."""
