@@ -1,0 +1,163 @@
+"""Measures of how good predictions are, their standard errors, and paired comparisons of two sets of predictions."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import scipy.stats
+
+from popdl import seeds
+
+__all__ = [
+    "Metrics",
+    "binomial_band",
+    "bootstrap",
+    "classification_metrics",
+    "compare",
+    "confusion_matrix",
+    "regression_metrics",
+]
+
+Metrics = dict[str, float]
+NUM_RESAMPLES = 1000
+SMALLEST_PROBABILITY = 1e-6
+"""A class that happened although its predicted probability was lower counts as this in the log loss."""
+
+
+def regression_metrics(
+    true: np.ndarray, predicted: np.ndarray, low: np.ndarray, high: np.ndarray, *, log: bool
+) -> Metrics:
+    """Judge predictions of a number.
+
+    Parameters
+    ----------
+    true, predicted, low, high : ndarray of shape (n,)
+        Truth, prediction and ends of the prediction interval, on the target's scale; no NaN.
+    log
+        Whether that scale is log10; needed for the relative error in natural units.
+
+    Returns
+    -------
+    dict
+        ``r2`` (1 − residual over total sum of squares; at most 1, below 0 if worse than the mean), ``rmse``, ``bias`` (mean of
+        prediction − truth), ``mae``, ``pearson``, ``coverage`` (share of truths inside the interval) and
+        ``median_relative_error`` (|prediction − truth| / |truth| in natural units). NaN where undefined.
+    """
+    error = predicted - true
+    total = float(((true - true.mean()) ** 2).sum())
+    relative = np.abs(10.0**error - 1) if log else np.abs(error) / np.where(true == 0, np.nan, np.abs(true))
+    varied = np.ptp(true) > 0 and np.ptp(predicted) > 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of an all-NaN slice: then NaN is the answer
+        return {
+            "r2": 1 - float((error**2).sum()) / total if total > 0 else np.nan,
+            "rmse": float(np.sqrt((error**2).mean())),
+            "bias": float(error.mean()),
+            "mae": float(np.abs(error).mean()),
+            "pearson": float(np.corrcoef(true, predicted)[0, 1]) if varied else np.nan,
+            "coverage": float(((low <= true) & (true <= high)).mean()),
+            "median_relative_error": float(np.nanmedian(relative)),
+        }
+
+
+def classification_metrics(true: np.ndarray, probabilities: np.ndarray) -> Metrics:
+    """Judge predicted probabilities.
+
+    Parameters
+    ----------
+    true : ndarray of shape (n,), dtype=int64
+        Index of the true class.
+    probabilities : ndarray of shape (n, num_classes)
+        Predicted probability of each class.
+
+    Returns
+    -------
+    dict
+        ``accuracy`` of the most probable class, ``log_loss`` (natural logarithm), and ``auc``, the mean over classes of the
+        probability that an example of the class gets a higher probability for it than another example.
+    """
+    happened = probabilities[np.arange(len(true)), true]
+    areas = [_auc(true == index, probabilities[:, index]) for index in range(probabilities.shape[1])]
+    defined = [area for area in areas if not np.isnan(area)]
+    return {
+        "accuracy": float((probabilities.argmax(axis=1) == true).mean()),
+        "log_loss": float(-np.log(np.maximum(happened, SMALLEST_PROBABILITY)).mean()),
+        "auc": float(np.mean(defined)) if defined else np.nan,
+    }
+
+
+def confusion_matrix(true: np.ndarray, predicted: np.ndarray, *, num_classes: int) -> np.ndarray:
+    """Count examples by true class (rows) and predicted class (columns)."""
+    return np.bincount(true * num_classes + predicted, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def bootstrap(
+    measure: Callable[..., Metrics], arrays: tuple[np.ndarray, ...], *, scenarios: np.ndarray, seed: int
+) -> dict[str, np.ndarray]:
+    """Measure again on resampled scenarios (Efron 1979).
+
+    Replicates of one scenario are not independent, so whole scenarios are drawn. With the same scenarios and seed every model
+    gets the same resamples: differences between two models are paired.
+
+    Parameters
+    ----------
+    measure
+        Function of ``arrays``.
+    arrays
+        Arrays with one row per example.
+    scenarios : ndarray of shape (n,)
+        Scenario of each example.
+
+    Returns
+    -------
+    dict
+        Each measure as an ndarray of shape (NUM_RESAMPLES,).
+    """
+    _, scenario_index = np.unique(scenarios, return_inverse=True)
+    num_scenarios = int(scenario_index.max()) + 1
+    generator = seeds.generator(seed, "bootstrap")
+    samples = []
+    for _ in range(NUM_RESAMPLES):
+        counts = np.bincount(generator.integers(num_scenarios, size=num_scenarios), minlength=num_scenarios)
+        rows = np.repeat(np.arange(len(scenario_index)), counts[scenario_index])
+        samples.append(measure(*(array[rows] for array in arrays)))
+    return {name: np.array([sample[name] for sample in samples]) for name in samples[0]}
+
+
+def compare(difference: float, resampled: np.ndarray) -> dict[str, float | str]:
+    """Say whether a difference in error, network minus baseline, can be told from zero.
+
+    Parameters
+    ----------
+    difference
+        Measured difference; negative where the network is better.
+    resampled
+        The same difference in paired resamples.
+
+    Returns
+    -------
+    dict
+        The ``difference``, its 95 % bootstrap interval ``low`` and ``high``, and a ``verdict``: `better` or `worse` if the
+        interval leaves out zero, else `not distinguishable`.
+    """
+    low, high = (float(value) for value in np.nanpercentile(resampled, (2.5, 97.5)))
+    verdict = "better" if high < 0 else "worse" if low > 0 else "not distinguishable"
+    return {"difference": difference, "low": low, "high": high, "verdict": verdict}
+
+
+def binomial_band(n: int, share: float) -> tuple[float, float]:
+    """Between which shares 95 % of samples of ``n`` lie if the true one is ``share``."""
+    low, high = scipy.stats.binom.ppf((0.025, 0.975), n, share) / n
+    return float(low), float(high)
+
+
+def _auc(positive: np.ndarray, scores: np.ndarray) -> float:
+    """Area under the ROC curve from ranks (Mann & Whitney 1947); NaN if one side is empty."""
+    num_positive = int(positive.sum())
+    num_negative = len(positive) - num_positive
+    if num_positive == 0 or num_negative == 0:
+        return np.nan
+    ranks = scipy.stats.rankdata(scores)
+    return float((ranks[positive].sum() - num_positive * (num_positive + 1) / 2) / (num_positive * num_negative))

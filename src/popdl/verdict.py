@@ -1,0 +1,86 @@
+"""What the scores say, in plain sentences; what speaks against a network comes first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["judge"]
+
+ORDER = ("worse", "not distinguishable", "better")
+"""Bad news first."""
+
+
+def judge(
+    best: str,
+    models: Mapping[str, Any],
+    comparisons: Sequence[Mapping[str, Any]],
+    targets: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Say, per target and overall, whether the best network beats the best baseline.
+
+    Parameters
+    ----------
+    best
+        Name of the network with the lowest validation loss.
+    models
+        Scores by model and target, as in ``metrics.json``.
+    comparisons
+        Every network against every baseline, as in ``metrics.json``.
+    targets
+        Description of each target.
+
+    Returns
+    -------
+    dict
+        ``outcome`` (`better` only if it is so for every target; else the worst outcome of any), ``sentences`` (overall first,
+        then targets from worst to best), and ``targets``: for each ``outcome``, ``baseline`` and ``sentence``.
+    """
+    judged: dict[str, dict[str, Any]] = {}
+    for target, description in targets.items():
+        against = [row for row in comparisons if row["network"] == best and row["target"] == target]
+        if against:
+            # The largest difference is the one to the baseline with the smallest error: the strongest opponent.
+            row = max(against, key=lambda row: row["difference"])
+            judged[target] = _judge_target(row, models, description)
+    if not judged:
+        return {
+            "outcome": "not compared",
+            "sentences": ["There is no baseline to compare the network with."],
+            "targets": {},
+        }
+    outcome = min((verdict["outcome"] for verdict in judged.values()), key=ORDER.index)
+    beaten = sum(verdict["outcome"] == "better" for verdict in judged.values())
+    if beaten == len(judged):
+        overall = f"The network {best} beats the best baseline on every target."
+    else:
+        overall = (
+            f"The network {best} does not beat the best baseline on {len(judged) - beaten} of {len(judged)} targets."
+            if len(judged) > 1
+            else f"The network {best} does not beat the best baseline."
+        )
+    ordered = sorted(judged.values(), key=lambda verdict: ORDER.index(verdict["outcome"]))
+    return {
+        "outcome": outcome,
+        "sentences": [overall, *(verdict["sentence"] for verdict in ordered)],
+        "targets": judged,
+    }
+
+
+def _judge_target(row: Mapping[str, Any], models: Mapping[str, Any], description: Mapping[str, Any]) -> dict[str, Any]:
+    network, baseline = (models[row[role]]["targets"][row["target"]]["metrics"] for role in ("network", "baseline"))
+    if "rmse" in network:
+        numbers = ", ".join(
+            f"{name} {network[key]['value']:.3g} against {baseline[key]['value']:.3g}"
+            for key, name in (("r2", "R²"), ("rmse", "RMSE"))
+        )
+        numbers += " in log10 units" if description["scale"] == "log" else ""
+    else:
+        numbers = f"accuracy {network['accuracy']['value']:.1%} against {baseline['accuracy']['value']:.1%}"
+    words = {
+        "better": f"beats {row['baseline']}",
+        "worse": f"does not beat {row['baseline']}, it is worse",
+        "not distinguishable": f"does not beat {row['baseline']}, the difference is within the noise of the test split",
+    }[row["verdict"]]
+    sentence = f"{description.get('label') or row['target']}: the network {words} ({numbers})."
+    return {"outcome": row["verdict"], "baseline": row["baseline"], "sentence": sentence}
