@@ -1,1 +1,89 @@
 """Classical summary statistics of one window: what the baselines learn from, and what real windows are checked on."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from popdl.statistics import linkage, spectrum
+from popdl.statistics._counts import allele_counts
+from popdl.statistics.haplotypes import haplotype_statistics
+
+__all__ = ["compute", "names"]
+
+
+def names(num_haplotypes: int, *, derived: bool) -> list[str]:
+    """Names of the statistics in the order of :func:`compute`.
+
+    ``segregating_sites``; ``pi`` and ``wattersons_theta`` (per bp); ``tajimas_d``; the site-frequency spectrum in numbers of sites,
+    ``sfs_3`` for allele count 3 and ``sfs_10_12`` for counts 10 to 12; ``h1``, ``h12``, ``h2_h1``, ``distinct_haplotypes``;
+    ``r2_0.01`` for the mean r² at distances from that fraction of the window up to the next; ``distance_cv``, the coefficient of
+    variation of the distances between neighbouring sites; ``missing_fraction``.
+
+    Parameters
+    ----------
+    num_haplotypes
+        Haplotypes in the sample.
+    derived
+        Whether a 1 is the derived allele: the spectrum is then unfolded.
+    """
+    edges = spectrum.bin_edges(num_haplotypes, derived=derived)
+    bins = [
+        f"sfs_{low}" if low == high else f"sfs_{low}_{high}"
+        for low, high in zip(edges[:-1], edges[1:] - 1, strict=True)
+    ]
+    return [
+        "segregating_sites",
+        "pi",
+        "wattersons_theta",
+        "tajimas_d",
+        *bins,
+        "h1",
+        "h12",
+        "h2_h1",
+        "distinct_haplotypes",
+        *(f"r2_{low:g}" for low in linkage.EDGES[:-1]),
+        "distance_cv",
+        "missing_fraction",
+    ]
+
+
+def compute(genotypes: np.ndarray, positions: np.ndarray, *, sequence_length: float, derived: bool) -> np.ndarray:
+    """Compute every statistic of one window.
+
+    Parameters
+    ----------
+    genotypes : ndarray of shape (num_sites, num_haplotypes), dtype=int8
+        0, 1, or −1 for missing, which is never counted as an allele.
+    positions : ndarray of shape (num_sites,)
+        In bp, not decreasing.
+    sequence_length
+        Length of the window in bp.
+    derived
+        Whether a 1 is the derived allele: the spectrum is then unfolded.
+
+    Returns
+    -------
+    ndarray of shape (num_statistics,), dtype=float64
+        In the order of :func:`names`; NaN where a statistic is undefined, e.g. Tajima's D without polymorphic sites.
+    """
+    num_sites, num_haplotypes = genotypes.shape
+    ones, called = allele_counts(genotypes)
+    distances = np.diff(positions)
+    mean_distance = distances.mean() if len(distances) else 0.0
+    return np.concatenate(
+        [
+            [
+                np.count_nonzero((ones > 0) & (ones < called)),
+                spectrum.pairwise_differences(ones, called) / sequence_length,
+                spectrum.wattersons_estimate(ones, called) / sequence_length,
+                spectrum.tajimas_d(ones, called),
+            ],
+            spectrum.site_frequency_spectrum(ones, called, num_haplotypes=num_haplotypes, derived=derived),
+            list(haplotype_statistics(genotypes).values()),
+            linkage.linkage_by_distance(genotypes, positions, sequence_length=sequence_length),
+            [
+                distances.std() / mean_distance if mean_distance > 0 else np.nan,
+                1 - called.sum() / genotypes.size if num_sites else 0.0,
+            ],
+        ]
+    )
