@@ -1,0 +1,181 @@
+"""Encoded shards: raw examples in, fixed-shape arrays with their statistics and labels out, and how they are read back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from popdl import statistics
+from popdl.config.encoding import Encoding
+from popdl.encoding import DROPPED_REASONS, Encoder
+from popdl.errors import PopdlError
+from popdl.seeds import generator
+from popdl.store import Shard, read_shard, write_shard
+
+__all__ = ["encode_examples", "encode_shard", "open_shards", "read_array"]
+
+
+def encode_examples(
+    encoder: Encoder,
+    examples: Iterable[tuple[np.ndarray, np.ndarray, np.random.Generator]],
+    *,
+    sequence_lengths: Sequence[float] | None = None,
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Encode windows and compute their statistics: the arrays and attributes that every encoded shard has.
+
+    Parameters
+    ----------
+    encoder
+        The recipe.
+    examples
+        Genotypes, positions and generator of each window, as :meth:`Encoder.encode` takes them.
+    sequence_lengths
+        Length of each window in bp, where windows differ (default: the encoder's).
+
+    Returns
+    -------
+    arrays
+        Of n windows: ``genotypes`` uint8 (n, num_haplotypes, ceil(max_sites / 8)), a set bit for each 1, the first site in the
+        lowest bit; ``missing``, the same for missing alleles, left out if there is none; ``positions`` float32 (n, max_sites),
+        left out if the recipe has none; ``num_sites`` int32 (n,), real sites in the array; ``num_sites_window`` int32 (n,), usable
+        sites of the window; ``statistics`` float64 (n, num_statistics); ``dropped`` int64 (n, num_reasons).
+    attributes
+        ``encoding`` (the recipe), ``fingerprint``, ``num_haplotypes``, ``max_sites``, ``sequence_length``, ``statistics`` and
+        ``dropped_reasons`` (names).
+    """
+    settings = encoder.settings
+    derived = settings.alleles == "derived"
+    names = statistics.names(encoder.num_haplotypes, derived=derived)
+    genotypes, missing, positions, sites, values, dropped = [], [], [], [], [], []
+    for index, (alleles, where, random) in enumerate(examples):
+        length = encoder.sequence_length if sequence_lengths is None else sequence_lengths[index]
+        example = encoder.encode(alleles, where, random, sequence_length=length)
+        genotypes.append(np.packbits(example.genotypes == 1, axis=-1, bitorder="little"))
+        missing.append(np.packbits(example.genotypes < 0, axis=-1, bitorder="little"))
+        positions.append(example.positions)
+        sites.append((example.num_sites, len(example.window.positions)))
+        values.append(
+            statistics.compute(
+                example.window.genotypes,
+                example.window.positions,
+                sequence_length=settings.crop_length or length,
+                derived=derived,
+            )
+        )
+        dropped.append([example.window.dropped[reason] for reason in DROPPED_REASONS])
+    n = len(genotypes)
+    packed = (n, encoder.num_haplotypes, -(-settings.max_sites // 8))
+    counts = np.array(sites, dtype=np.int32).reshape(n, 2)
+    arrays: dict[str, np.ndarray] = {
+        "genotypes": np.array(genotypes, dtype=np.uint8).reshape(packed),
+        "num_sites": np.ascontiguousarray(counts[:, 0]),
+        "num_sites_window": np.ascontiguousarray(counts[:, 1]),
+        "statistics": np.array(values, dtype=np.float64).reshape(n, len(names)),
+        "dropped": np.array(dropped, dtype=np.int64).reshape(n, len(DROPPED_REASONS)),
+    }
+    if any(plane.any() for plane in missing):
+        arrays["missing"] = np.array(missing, dtype=np.uint8).reshape(packed)
+    if settings.positions != "none":
+        arrays["positions"] = np.array(positions, dtype=np.float32).reshape(n, settings.max_sites)
+    attributes: dict[str, Any] = {
+        "encoding": encoder.recipe,
+        "fingerprint": encoder.fingerprint,
+        "num_haplotypes": encoder.num_haplotypes,
+        "max_sites": settings.max_sites,
+        "sequence_length": encoder.window_length,
+        "statistics": names,
+        "dropped_reasons": list(DROPPED_REASONS),
+    }
+    return arrays, attributes
+
+
+def encode_shard(source: Path, output: Path, *, encoding: Encoding, seed: int) -> None:
+    """Encode one raw shard.
+
+    The random crop of an example depends on the seed and on the number of the example alone.
+
+    Parameters
+    ----------
+    source
+        Shard of kind ``simulations``.
+    output
+        Shard of kind ``dataset``: the arrays of :func:`encode_examples`, ``parameters`` and ``scenario``.
+    encoding
+        The recipe; number of haplotypes, ploidy and window length are the raw shard's.
+    seed
+        The study's seed.
+    """
+    raw = read_shard(source, kind="simulations")
+    encoder = Encoder(
+        encoding,
+        num_haplotypes=raw.attributes["num_haplotypes"],
+        ploidy=raw.attributes["ploidy"],
+        sequence_length=raw.attributes["sequence_length"],
+    )
+    first = raw.attributes["first_example"]
+    genotypes, positions, offsets = raw["genotypes"], raw["positions"], raw["offsets"]
+    examples = (
+        (genotypes[start:stop], positions[start:stop], generator(seed, "encoding", first + row))
+        for row, (start, stop) in enumerate(pairwise(offsets))
+    )
+    try:
+        arrays, attributes = encode_examples(encoder, examples)
+    except PopdlError as error:
+        raise PopdlError(f"{source}: {error}") from None
+    copied = {key: raw.attributes[key] for key in ("first_example", "num_examples", "parameters", "classes")}
+    write_shard(
+        output,
+        kind="dataset",
+        arrays={**arrays, "parameters": raw["parameters"], "scenario": raw["scenario"]},
+        attributes={**attributes, **copied, "source": raw.digest},
+    )
+
+
+def open_shards(paths: Sequence[Path], *, kind: str = "dataset") -> list[Shard]:
+    """Open encoded shards that belong together.
+
+    Parameters
+    ----------
+    paths
+        Shards in any order.
+    kind
+        ``dataset`` or ``windows``; those of a dataset must hold all examples from the first on.
+
+    Returns
+    -------
+    list of Shard
+        In the order of their examples: row i of a concatenated array is example i.
+
+    Raises
+    ------
+    PopdlError
+        If there is no shard, shards were encoded in different ways, or examples are missing or there twice.
+    """
+    if not paths:
+        raise PopdlError("no encoded shard was given; encode the simulations first.")
+    shards = [read_shard(path, kind=kind) for path in paths]
+    if kind == "dataset":
+        shards.sort(key=lambda shard: shard.attributes["first_example"])
+    expected = 0
+    for shard in shards:
+        for key in ("fingerprint", "statistics", "parameters", "classes"):
+            if shard.attributes.get(key) != shards[0].attributes.get(key):
+                raise PopdlError(
+                    f"{shard.path}: its {key} differs from that of {shards[0].path}; encode all shards with one config."
+                )
+        if kind == "dataset":
+            if shard.attributes["first_example"] != expected:
+                raise PopdlError(
+                    f"{shard.path}: it starts with example {shard.attributes['first_example']}, expected {expected}; give every shard of the dataset once."
+                )
+            expected += shard.attributes["num_examples"]
+    return shards
+
+
+def read_array(shards: Sequence[Shard], name: str) -> np.ndarray:
+    """One array of all shards, concatenated over examples: ``statistics``, ``parameters``, ``scenario``, …"""
+    return np.concatenate([shard[name] for shard in shards])
