@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from popdl.errors import PopdlError
 
@@ -16,7 +17,16 @@ __all__ = ["Section", "explain", "refusal", "suggestion", "validate"]
 class Section(BaseModel):
     """A config section: typed, frozen, and closed to unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_value_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML reads `yes` and `on` as true, and pydantic takes true for 1."""
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, bool) and annotation is not Any and bool not in (annotation, *get_args(annotation)):
+            raise ValueError(f"expected no truth value, found {str(value).lower()}")
+        return value
 
 
 AnySection = TypeVar("AnySection", bound=Section)
@@ -57,31 +67,40 @@ def explain(error: ValidationError, *, section: type[BaseModel], prefix: str = "
     """Turn pydantic's errors into one line each: key, value, what is allowed."""
     lines = []
     for item in error.errors():
-        key = ".".join(filter(None, [prefix, *(str(part) for part in item["loc"])])) or "(whole config)"
+        path, around = _place(section, item["loc"])
+        key = ".".join(filter(None, [prefix, *path])) or "(whole config)"
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
-            message = f"unknown key; {suggestion(str(item['loc'][-1]), _keys_at(section, item['loc'][:-1]))}"
+            message = f"unknown key; {suggestion(path[-1], around)}"
         elif item["type"] == "missing":
             message = "this key is required"
-        elif item["type"] != "value_error" or isinstance(item["input"], str | int | float | bool):
+        elif item["type"] != "value_error":
             message = f"{message} (found {item['input']!r})"
         lines.append(f"{key}: {message}")
     return lines
 
 
-def _keys_at(section: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
-    """Keys of the section that lies at ``path``, as far as annotations tell."""
-    current: type[BaseModel] = section
-    for part in path:
-        field = current.model_fields.get(str(part))
-        candidates = [] if field is None else _sections_in(field.annotation)
-        if len(candidates) != 1:
-            return []
-        current = candidates[0]
-    return list(current.model_fields)
+def _place(section: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[list[str], list[str]]:
+    """Where an error lies: the path as the user wrote it, and the keys that are allowed beside its last part.
 
-
-def _sections_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [found for part in getattr(annotation, "__args__", ()) for found in _sections_in(part)]
+    In pydantic's own path, a value that may be of several types is followed by the type that was tried.
+    """
+    path: list[str] = []
+    around: list[str] = []
+    current: Any = section
+    for part in loc:
+        options = [current]
+        if get_origin(current) in (Union, UnionType):
+            options = [option for option in get_args(current) if option is not type(None)]
+        if len(options) > 1:
+            current = next((option for option in options if getattr(option, "__name__", None) == part), None)
+            continue
+        path.append(str(part))
+        around = []
+        if isinstance(options[0], type) and issubclass(options[0], BaseModel):
+            around = list(options[0].model_fields)
+            field = options[0].model_fields.get(str(part))
+            current = field.annotation if field else None
+        else:
+            current = next(reversed(get_args(options[0])), None)
+    return path, around

@@ -15,6 +15,11 @@ from popdl.errors import PopdlError
 
 __all__ = ["numbers_from_strings", "read_yaml"]
 
+MAX_VALUES = 100_000
+"""A config with more values than this, every alias written out, is refused: a few lines of nested aliases can stand for billions."""
+
+MERGE = "tag:yaml.org,2002:merge"
+
 # What YAML 1.1 reads as a string although every user means a number: an exponent without a dot or without a sign.
 _NUMBER = re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)[eE][-+]?\d+")
 
@@ -37,6 +42,8 @@ class _Loader(yaml.SafeLoader):
 def _mapping(loader: _Loader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
     seen: dict[Any, int] = {}
     for key_node, _ in node.value:
+        if key_node.tag == MERGE:
+            continue
         key = loader.construct_object(key_node, deep=True)
         if not isinstance(key, str | int | float | bool | None):
             raise yaml.constructor.ConstructorError(None, None, f"{key!r} cannot be a key", key_node.start_mark)
@@ -49,6 +56,38 @@ def _mapping(loader: _Loader, node: yaml.MappingNode, deep: bool = False) -> dic
 
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def _num_values(node: yaml.Node, known: dict[int, int]) -> int:
+    """Count the values under a node with every alias written out; ``known`` is 0 for a node whose count is under way."""
+    if id(node) in known:
+        if known[id(node)] == 0:
+            raise yaml.constructor.ConstructorError(None, None, "a value contains itself", node.start_mark)
+        return known[id(node)]
+    known[id(node)] = 0
+    children: list[yaml.Node] = []
+    if isinstance(node, yaml.MappingNode):
+        children = [child for pair in node.value for child in pair]
+    elif isinstance(node, yaml.SequenceNode):
+        children = node.value
+    known[id(node)] = 1 + sum(_num_values(child, known) for child in children)
+    if known[id(node)] > MAX_VALUES:
+        raise yaml.constructor.ConstructorError(
+            None, None, f"this stands for more than {MAX_VALUES:,} values, too many for a config", node.start_mark
+        )
+    return known[id(node)]
+
+
+def _load(text: str) -> Any:
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _num_values(node, {})
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -67,8 +106,10 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise PopdlError(f"{path}: not a text file; expected a YAML config.") from None
     try:
-        value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
+        value = _load(text)
+    except RecursionError:
+        raise PopdlError(f"{path}: the config is nested too deeply.") from None
+    except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         raise PopdlError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', error)}.") from None

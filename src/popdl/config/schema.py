@@ -1,0 +1,180 @@
+"""The config as a JSON Schema, generated from the typed sections, for Snakemake and for editors.
+
+``python -m popdl.config.schema`` (or ``make docs``) rewrites ``workflow/schemas/config.schema.json`` and
+``docs/config_reference.md``; a test fails where either is stale. Wherever pydantic writes ``anyOf``, this schema decides
+by type or by name and then says ``if … then``, because a validator that is told which branch was meant can name the
+wrong key, and one that has tried them all can only say that none fits.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic.json_schema import models_json_schema
+
+from popdl import plugins
+from popdl.config.base import Section
+from popdl.config.study import Study
+from popdl.simulators._base import Simulator
+
+__all__ = ["network_settings", "simulators", "study_schema"]
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+SCHEMA = REPOSITORY / "workflow" / "schemas" / "config.schema.json"
+REFERENCE = REPOSITORY / "docs" / "config_reference.md"
+
+PLUGIN = {"type": "string", "pattern": r"\.py:[A-Za-z_]\w*$"}
+
+
+def simulators() -> dict[str, type[Simulator]]:
+    """Every simulator that ships with popdl, by name."""
+    return {name: plugins.load("simulators", name, Simulator) for name in plugins.known("simulators")}
+
+
+def network_settings() -> dict[str, type[Section]]:
+    """The options of every network that ships with popdl, by name."""
+    from popdl.networks._base import Network
+
+    return {name: plugins.load("networks", name, Network).Settings for name in plugins.known("networks")}
+
+
+def study_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a study's whole config.
+
+    It checks what can be checked without looking beyond one key: names, types, ranges, and the options of each part by
+    the part's name. What crosses sections is checked by :class:`popdl.config.study.Study`.
+    """
+    parts: dict[str, type[Section]] = {f"simulation_{name}": part for name, part in simulators().items()}
+    parts |= {f"network_{name}": settings for name, settings in network_settings().items()}
+    models: list[type[Section]] = [Study, *parts.values()]
+    references, generated = models_json_schema([(model, "validation") for model in models])
+    names = {references[part, "validation"]["$ref"]: key for key, part in parts.items()}
+    definitions = {names.get(f"#/$defs/{key}", key): node for key, node in generated["$defs"].items()}
+    schema = definitions.pop("Study")
+    definitions.pop("Simulator")
+    schema["$defs"] = definitions
+    schema = _tidy(schema, names, definitions)
+    definitions = schema["$defs"]
+
+    for name, simulator in simulators().items():
+        _close_parameters(definitions[f"simulation_{name}"], simulator)
+    for name in network_settings():
+        definitions[f"network_{name}"]["properties"]["name"] = {"description": "Which network this is.", "const": name}
+    schema["properties"]["simulation"] |= _by_name("simulator", "simulation", list(simulators()))
+    del schema["properties"]["simulation"]["$ref"]
+    schema["properties"]["networks"] |= _networks(list(network_settings()))
+    schema["properties"]["baselines"]["items"] = _name_or_plugin(plugins.known("baselines"))
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Config of a popdl study", **schema}
+
+
+def _name_or_plugin(known: list[str]) -> dict[str, Any]:
+    """One of popdl's names, or a user's own file."""
+    return {"type": "string", "if": PLUGIN, "else": {"enum": known}}
+
+
+def _by_name(key: str, kind: str, known: list[str]) -> dict[str, Any]:
+    """An object whose ``key`` names the part that reads all of it; a user's own part checks its own keys."""
+    return {
+        "type": "object",
+        "required": [key],
+        "properties": {key: _name_or_plugin(known)},
+        "allOf": [
+            {
+                "if": {"properties": {key: {"const": name}}, "required": [key]},
+                "then": {"$ref": f"#/$defs/{kind}_{name}"},
+            }
+            for name in known
+        ],
+    }
+
+
+def _networks(known: list[str]) -> dict[str, Any]:
+    """A network's key is its name where the options have no ``name``."""
+    named = _by_name("name", "network", known)
+    return {
+        "properties": {
+            name: {
+                "if": {"type": "object", "required": ["name"]},
+                "then": named,
+                "else": {"$ref": f"#/$defs/network_{name}"},
+            }
+            for name in known
+        },
+        "additionalProperties": named,
+    }
+
+
+def _close_parameters(definition: dict[str, Any], simulator: type[Simulator]) -> None:
+    """Name the parameters of a simulator, unless they depend on its settings; tell a map of recombination by its key."""
+    properties = definition["properties"]
+    properties["simulator"] = {"description": properties["simulator"]["description"], "type": "string"}
+    rate = properties["recombination_rate"]
+    if "anyOf" in rate:
+        by_map, by_prior = rate.pop("anyOf")
+        rate |= {"if": {"type": "object", "required": ["map"]}, "then": by_map, "else": by_prior}
+    if simulator.needed_parameters is Simulator.needed_parameters:
+        properties["parameters"] |= {
+            "properties": {name: {"$ref": "#/$defs/Prior"} for name in simulator.needs},
+            "required": list(simulator.needs),
+            "additionalProperties": False,
+        }
+
+
+def _tidy(node: Any, names: dict[str, str], definitions: dict[str, Any]) -> Any:
+    """Drop generated titles and formats, give definitions their short names, refuse keys that do not fit a pattern, and decide unions by type."""
+    if isinstance(node, list):
+        return [_tidy(item, names, definitions) for item in node]
+    if not isinstance(node, dict):
+        return node
+    tidy = {
+        key: _tidy(value, names, definitions)
+        for key, value in node.items()
+        if not (key in ("title", "format") and isinstance(value, str))
+    }
+    reference = tidy.get("$ref")
+    if isinstance(reference, str) and reference in names:
+        tidy["$ref"] = f"#/$defs/{names[reference]}"
+    if "patternProperties" in tidy:
+        ((pattern, values),) = tidy.pop("patternProperties").items()
+        tidy |= {"propertyNames": {"pattern": pattern}, "additionalProperties": values}
+    branches = tidy.get("anyOf")
+    if isinstance(branches, list):
+        types = [_type(branch, definitions) for branch in branches]
+        if None not in types and len(set(types)) == len(types):
+            del tidy["anyOf"]
+            tidy |= _decide(list(zip(types, branches, strict=True)))
+    return tidy
+
+
+def _type(branch: dict[str, Any], definitions: dict[str, Any]) -> str | None:
+    target = definitions.get(branch.get("$ref", "").removeprefix("#/$defs/"), branch)
+    found = target.get("type")
+    return found if isinstance(found, str) else None
+
+
+def _decide(branches: list[tuple[str | None, dict[str, Any]]]) -> dict[str, Any]:
+    """``if type … then … else …``; null is asked for first, the first other branch is the one that errors speak of."""
+    others = [(found, branch) for found, branch in branches if found != "null"]
+    *rest, (_, decision) = reversed(others)
+    for found, branch in rest:
+        decision = {"if": {"type": found}, "then": branch, "else": decision}
+    return {"if": {"type": "null"}, "else": decision} if len(others) < len(branches) else decision
+
+
+def main() -> None:
+    """Write the schema and the config reference where the repository keeps them."""
+    from popdl.config.reference import config_reference
+
+    SCHEMA.write_text(schema_text(), encoding="utf-8")
+    REFERENCE.write_text(config_reference(), encoding="utf-8")
+
+
+def schema_text() -> str:
+    """The schema as its file holds it."""
+    return json.dumps(study_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    main()
