@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby, pairwise
+from itertools import groupby, islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +69,8 @@ def check_regions(regions: Sequence[str] | None, known: Sequence[str], *, path: 
     regions
         ``contig`` or ``contig:start-end`` (1-based, inclusive), or None for everything.
     known
-        The contigs of the file. A name may hold a colon, so a region that is the name of a contig means that contig.
+        The contigs of the file; empty if its header declares none, which only the records can tell then. A name may hold
+        a colon, so a region that is the name of a contig means that contig.
     path
         The file, for messages.
 
@@ -83,7 +84,7 @@ def check_regions(regions: Sequence[str] | None, known: Sequence[str], *, path: 
     found: Regions = {}
     for region in regions:
         contig, start, end = (region, None, None) if region in known else parse_region(region)
-        if contig not in known:
+        if known and contig not in known:
             hint = f"; this file calls it {other_name(contig)!r}" if other_name(contig) in known else ""
             shown = ", ".join(known[:30]) + (", …" if len(known) > 30 else "")
             raise PopdlError(f"{path}: regions: there is no contig {contig!r}{hint}; contigs of this file: {shown}.")
@@ -114,6 +115,8 @@ class GenotypeReader:
         ``INFO/AA``: 0 means the allele named there; otherwise 0 means REF.
     unphased_allowed
         Whether the order of two different alleles may be unknown.
+    limit
+        Stop after this many records, for a first look at a file.
     """
 
     header: Header
@@ -122,12 +125,15 @@ class GenotypeReader:
     regions: Regions | None = None
     ancestral: str | None = None
     unphased_allowed: bool = False
+    limit: int | None = None
     left_out: Counter[str] = field(default_factory=Counter, init=False)
     """Records left out so far, by reason."""
     contigs_seen: list[str] = field(default_factory=list, init=False)
+    contigs_with_records: list[str] = field(default_factory=list, init=False)
+    """Contigs with at least one record in the regions."""
 
     def contigs(self) -> Iterator[ContigGenotypes]:
-        """Read the file once, one contig at a time; a contig outside the regions is checked and counted, not returned.
+        """Read the file once, one contig at a time; contigs without records in the regions are checked, not returned.
 
         Raises
         ------
@@ -135,12 +141,13 @@ class GenotypeReader:
             If the file is not sorted, a genotype has another ploidy or is not biallelic, or phase is needed and unknown.
         """
         chosen = [self.header.samples.index(name) for name in self.samples]
-        stream = records(self.header, chosen=chosen, ploidy=self.ploidy)
+        stream = islice(records(self.header, chosen=chosen, ploidy=self.ploidy), self.limit)
         for contig, group in groupby(stream, key=lambda record: record.contig):
             spans = None if self.regions is None else self.regions.get(contig, [])
             genotypes = self._read_contig(contig, group, spans)
             self.contigs_seen.append(contig)
-            if spans is None or spans:
+            if len(genotypes.record_positions):
+                self.contigs_with_records.append(contig)
                 yield genotypes
 
     def _read_contig(
