@@ -16,7 +16,7 @@ from popdl.errors import PopdlError
 from popdl.seeds import generator
 from popdl.store import Shard, read_shard, write_shard
 
-__all__ = ["encode_examples", "encode_shard", "open_shards", "read_array"]
+__all__ = ["encode_examples", "encode_shard", "open_shards", "read_array", "read_parameters"]
 
 
 def encode_examples(
@@ -179,3 +179,26 @@ def open_shards(paths: Sequence[Path], *, kind: str = "dataset") -> list[Shard]:
 def read_array(shards: Sequence[Shard], name: str) -> np.ndarray:
     """One array of all shards, concatenated over examples: ``statistics``, ``parameters``, ``scenario``, …"""
     return np.concatenate([shard[name] for shard in shards])
+
+
+def read_parameters(shards: Sequence[Shard], names: Sequence[str]) -> np.ndarray:
+    """Parameters of all examples, in natural units.
+
+    Parameters
+    ----------
+    shards
+        As :func:`open_shards` gives them.
+    names
+        Which parameters.
+
+    Returns
+    -------
+    ndarray of shape (num_examples, num_names), dtype=float64
+        NaN where missing; a choice among words is the index of the word.
+    """
+    known = shards[0].attributes["parameters"]
+    if unknown := [name for name in names if name not in known]:
+        raise PopdlError(
+            f"{shards[0].path}: there is no parameter {unknown[0]!r}; known: {', '.join(known)}; change `targets` or simulate anew."
+        )
+    return read_array(shards, "parameters")[:, [known.index(name) for name in names]]
