@@ -85,7 +85,7 @@ def _from_file(name: str, base: type[Part]) -> type[Part]:
         sys.modules[module_name] = module
         try:
             spec.loader.exec_module(module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             del sys.modules[module_name]
             raise PopdlError(f"{path}: the plugin cannot be imported: {type(error).__name__}: {error}.") from error
     part = getattr(module, attribute, None)
