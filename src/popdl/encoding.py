@@ -24,6 +24,7 @@ import numpy as np
 
 from popdl.config.base import validate
 from popdl.config.encoding import Encoding
+from popdl.config.study import Study
 from popdl.errors import PopdlError
 from popdl.statistics._counts import allele_counts
 
@@ -93,6 +94,16 @@ class Encoder:
         self.num_haplotypes = num_haplotypes
         self.ploidy = ploidy
         self.sequence_length = float(sequence_length)
+
+    @classmethod
+    def of(cls, study: Study) -> Encoder:
+        """The encoder of a study."""
+        return cls(
+            study.encoding,
+            num_haplotypes=study.simulation.total_haplotypes,
+            ploidy=study.simulation.ploidy,
+            sequence_length=study.simulation.sequence_length,
+        )
 
     @classmethod
     def from_recipe(cls, recipe: dict[str, Any]) -> Encoder:
