@@ -1,0 +1,169 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from popdl.baselines._base import fit_baseline
+from popdl.config.training import Evaluation, Splits, Target
+from popdl.errors import PopdlError
+from popdl.plugins import known
+from popdl.splits import make_splits, read_splits
+from popdl.store import write_shard
+
+NAMES = ["segregating_sites", "pi", *(f"sfs_{count}" for count in range(1, 8)), "h1"]
+NUM_EXAMPLES = 600
+
+
+def make_shards(folder, *, names=NAMES):
+    """Two shards whose spectra say all about `size`, and whose `h1` alone tells the kind; `noise` cannot be told."""
+    generator = np.random.default_rng(1)
+    size = 10 ** generator.uniform(3.5, 4.5, NUM_EXAMPLES)
+    kind = generator.integers(3, size=NUM_EXAMPLES)
+    spectrum = generator.poisson(size[:, None] / 20 / np.arange(1, 8))
+    h1 = kind + generator.normal(0, 0.1, NUM_EXAMPLES)
+    statistics = np.column_stack([spectrum.sum(axis=1), size * 1e-8, spectrum, h1]).astype(float)[:, : len(names)]
+    statistics[::50, 1] = np.nan
+    parameters = np.column_stack([size, kind, generator.uniform(1, 2, NUM_EXAMPLES)]).astype(float)
+    parameters[::40, 0] = np.nan  # missing targets
+    paths = []
+    for shard in range(2):
+        rows = slice(300 * shard, 300 * (shard + 1))
+        paths.append(folder / f"shard_{shard}")
+        write_shard(
+            paths[-1],
+            kind="dataset",
+            arrays={
+                "statistics": statistics[rows],
+                "parameters": parameters[rows],
+                "scenario": np.arange(NUM_EXAMPLES)[rows],
+            },
+            attributes={
+                "statistics": list(names),
+                "parameters": ["size", "kind", "noise"],
+                "classes": {"kind": ["a", "b", "c"]},
+                "first_example": rows.start,
+                "num_examples": 300,
+                "fingerprint": "x",
+            },
+        )
+    make_splits(
+        paths,
+        settings=Splits(),
+        targets={"size": Target(scale="log"), "kind": Target(task="classification"), "noise": Target()},
+        seed=3,
+        output=folder / "splits.tsv",
+        targets_output=folder / "targets.json",
+    )
+    return paths
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    return folder, make_shards(folder)
+
+
+def fit(data, name, output, *, seed=5):
+    folder, shards = data
+    fit_baseline(
+        name,
+        shards=shards,
+        splits=folder / "splits.tsv",
+        targets=folder / "targets.json",
+        evaluation=Evaluation(),
+        seed=seed,
+        output=output,
+    )
+    return pd.read_csv(output, sep="\t", na_values=".")
+
+
+@pytest.fixture(scope="module")
+def tables(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("predictions")
+    return {name: fit(data, name, folder / f"{name}.tsv") for name in known("baselines")}
+
+
+def log_error(table):
+    return np.sqrt(np.nanmean(np.log10(table["size"] / table["size_true"]) ** 2))
+
+
+def test_every_table_has_the_columns_and_examples_of_the_test_split(data, tables):
+    splits = read_splits(data[0] / "splits.tsv")
+    for table in tables.values():
+        assert list(table) == [
+            "example", "size_true", "size", "size_low", "size_high", "kind_true", "kind", "kind_p_a", "kind_p_b",
+            "kind_p_c", "noise_true", "noise", "noise_low", "noise_high",
+        ]  # fmt: skip
+        np.testing.assert_array_equal(table["example"], splits.loc[splits["split"] == "test", "example"])
+        np.testing.assert_allclose(table.filter(like="kind_p_").sum(axis=1), 1)
+        assert table["size_true"].isna().sum() == (table["example"] % 40 == 0).sum() > 0
+        assert table[["size", "size_low", "size_high"]].notna().all(axis=None)
+        assert (table["size_low"] < table["size"]).all() and (table["size"] < table["size_high"]).all()
+
+
+def test_the_prior_mean_is_the_mean_on_the_targets_scale(data, tables):
+    described = json.loads((data[0] / "targets.json").read_text())
+    assert tables["prior_mean"]["size"].to_numpy() == pytest.approx(10 ** described["size"]["mean"])
+    assert tables["prior_mean"]["noise"].to_numpy() == pytest.approx(described["noise"]["mean"])
+    assert tables["prior_mean"]["kind_p_a"].nunique() == 1
+
+
+def test_what_the_statistics_tell_is_learned(tables):
+    prior = log_error(tables["prior_mean"])
+    assert log_error(tables["ridge_sfs"]) < 0.2 * prior
+    assert log_error(tables["boosted_trees"]) < 0.2 * prior
+    assert (tables["boosted_trees"]["kind"] == tables["boosted_trees"]["kind_true"]).mean() > 0.95
+
+
+def test_ridge_sees_the_spectrum_only(tables):
+    ridge = tables["ridge_sfs"]
+    assert (ridge["kind"] == ridge["kind_true"]).mean() < 0.55, "h1 tells the kind, and is no part of the spectrum"
+
+
+def test_what_cannot_be_told_is_not_learned(tables):
+    for table in tables.values():
+        error = ((table["noise"] - table["noise_true"]) ** 2).mean()
+        assert error > 0.9 * table["noise_true"].var()
+
+
+def test_intervals_cover_about_what_they_promise(tables):
+    for table in tables.values():
+        inside = (table["noise_low"] <= table["noise_true"]) & (table["noise_true"] <= table["noise_high"])
+        assert inside.mean() == pytest.approx(0.9, abs=4 * np.sqrt(0.09 * 2 / len(table)))
+
+
+@pytest.mark.parametrize("name", known("baselines"))
+def test_the_same_seed_gives_the_same_bytes(data, name, tmp_path):
+    fit(data, name, tmp_path / "a.tsv")
+    fit(data, name, tmp_path / "b.tsv")
+    assert (tmp_path / "a.tsv").read_bytes() == (tmp_path / "b.tsv").read_bytes()
+
+
+def test_ridge_without_a_spectrum_is_refused(tmp_path):
+    shards = make_shards(tmp_path, names=["segregating_sites", "pi"])
+    with pytest.raises(PopdlError, match="ridge_sfs needs the site-frequency spectrum"):
+        fit((tmp_path, shards), "ridge_sfs", tmp_path / "out.tsv")
+    assert not (tmp_path / "out.tsv").exists()
+
+
+def test_an_unknown_baseline_is_refused(data, tmp_path):
+    with pytest.raises(PopdlError, match="'forest' is not one of popdl's baselines"):
+        fit(data, "forest", tmp_path / "out.tsv")
+
+
+def test_few_examples_and_a_class_seen_once():
+    from popdl.baselines.boosted_trees import BoostedTrees
+    from popdl.baselines.ridge_sfs import RidgeSfs
+
+    statistics = np.random.default_rng(2).normal(size=(12, 2)) + 5
+    classes = np.array([0] * 10 + [2, 2])
+    for baseline in (BoostedTrees(), RidgeSfs()):
+        for labels in (classes, np.zeros(12, dtype=int), np.array([0] * 11 + [2])):
+            predict = baseline.fit_classification(
+                statistics, labels, num_classes=3, names=["sfs_1", "sfs_2"], generator=np.random.default_rng(1)
+            )
+            probabilities = predict(statistics)
+            assert probabilities.shape == (12, 3)
+            assert (probabilities[:, 1] == 0).all()
+            np.testing.assert_allclose(probabilities.sum(axis=1), 1)
