@@ -34,7 +34,8 @@ __all__ = ["DROPPED_REASONS", "ENCODING_VERSION", "EncodedExample", "Encoder", "
 ENCODING_VERSION = 1
 
 DROPPED_REASONS = ("duplicate_position", "multiallelic", "monomorphic", "rare")
-MISSING = -1
+BLOCK_WORDS = 2**20
+"""64-bit words of haplotype pairs that are compared at once: 8 MB, whatever the number of haplotypes."""
 
 
 class FilteredSites(NamedTuple):
@@ -302,10 +303,21 @@ def _distances(haplotypes: np.ndarray) -> np.ndarray:
     Flagel et al. (2019, Mol. Biol. Evol. 36:220) order the haplotypes by the Manhattan distance to the one whose summed
     distance to all others is smallest. Without missing alleles this share is that distance over the number of sites.
     """
-    ones = (haplotypes == 1).astype(np.float32)
-    zeros = (haplotypes == 0).astype(np.float32)
-    different = ones @ zeros.T
-    different += different.T
-    known = ones + zeros
-    shared = known @ known.T
-    return np.where(shared > 0, different / np.maximum(shared, 1), 1.0)
+    ones, known = _words(haplotypes == 1), _words(haplotypes >= 0)
+    distances = np.empty((len(haplotypes), len(haplotypes)))
+    rows = max(1, BLOCK_WORDS // max(1, ones.size))
+    for first in range(0, len(haplotypes), rows):
+        block = slice(first, first + rows)
+        both = known[block, np.newaxis] & known
+        different = (ones[block, np.newaxis] ^ ones) & both
+        shared = np.bitwise_count(both).sum(axis=2, dtype=np.int64)
+        counts = np.bitwise_count(different).sum(axis=2, dtype=np.int64)
+        distances[block] = np.where(shared > 0, counts / np.maximum(shared, 1), 1.0)
+    return distances
+
+
+def _words(flags: np.ndarray) -> np.ndarray:
+    """Rows of flags as bits of 64-bit words: a pair of haplotypes is then compared in a few operations."""
+    packed = np.packbits(flags, axis=1)
+    padding = -packed.shape[1] % 8
+    return np.pad(packed, ((0, 0), (0, padding))).view(np.uint64)

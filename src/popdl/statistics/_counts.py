@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["allele_counts"]
+__all__ = ["allele_counts", "row_sums"]
 
 
 def allele_counts(genotypes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -20,11 +20,17 @@ def allele_counts(genotypes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     ones, called : ndarray of shape (num_sites,), dtype=int64
     """
     num_sites, num_haplotypes = genotypes.shape
-    # A matrix product is several times faster than a sum over the short axis, and exact up to 2²⁴ haplotypes.
-    unit = np.ones(num_haplotypes, dtype=np.float32)
-    ones = ((genotypes == 1).astype(np.float32) @ unit).astype(np.int64)
+    ones = row_sums(genotypes == 1)
     if genotypes.size and genotypes.min() < 0:
-        called = ((genotypes >= 0).astype(np.float32) @ unit).astype(np.int64)
-    else:
-        called = np.full(num_sites, num_haplotypes, dtype=np.int64)
-    return ones, called
+        return ones, row_sums(genotypes >= 0)
+    return ones, np.full(num_sites, num_haplotypes, dtype=np.int64)
+
+
+def row_sums(flags: np.ndarray) -> np.ndarray:
+    """Number of true values in each row of a contiguous array of shape (rows, columns), dtype=bool, as int64.
+
+    Twice as fast as ``flags.sum(axis=1)`` for short rows. As fast as a matrix product, which would start BLAS threads in jobs
+    that were given one core.
+    """
+    sums: np.ndarray = np.einsum("ij->i", flags.view(np.int8), dtype=np.int32)
+    return sums.astype(np.int64)

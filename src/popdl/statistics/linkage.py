@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from popdl.statistics._counts import allele_counts
+from popdl.statistics._counts import allele_counts, row_sums
 
 __all__ = ["EDGES", "linkage_by_distance"]
 
@@ -63,16 +63,8 @@ def _r2(genotypes: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndar
     """Squared correlation between pairs of sites, given by their indices; NaN where one does not vary."""
     a, b = genotypes[first], genotypes[second]
     known = (a >= 0) & (b >= 0)
-    n = _row_sums(known)
-    a_ones, b_ones = _row_sums(known & (a == 1)), _row_sums(known & (b == 1))
-    both = _row_sums((a == 1) & (b == 1))
-    covariance = n * both - a_ones * b_ones
+    n = row_sums(known).astype(np.float64)
+    a_ones, b_ones = row_sums(known & (a == 1)), row_sums(known & (b == 1))
+    covariance = n * row_sums((a == 1) & (b == 1)) - a_ones * b_ones
     variances = a_ones * (n - a_ones) * b_ones * (n - b_ones)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(variances > 0, covariance**2 / variances, np.nan)
-
-
-def _row_sums(flags: np.ndarray) -> np.ndarray:
-    # A matrix product is several times faster than a sum over the short axis, and exact up to 2²⁴ haplotypes.
-    sums: np.ndarray = flags.astype(np.float32) @ np.ones(flags.shape[1], dtype=np.float32)
-    return sums.astype(np.float64)
+    return np.divide(covariance**2, variances, out=np.full(len(n), np.nan), where=variances > 0)
