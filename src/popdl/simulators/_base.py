@@ -40,7 +40,7 @@ class RecombinationMap(Section):
 class Simulator(Section):
     """The `simulation:` section; a simulator adds its own keys by subclassing.
 
-    A subclass names the parameters that it needs in ``needs``, and defines :meth:`simulate`.
+    A subclass names the parameters that it needs in ``needs``, and defines :meth:`simulate`, or :meth:`tree_sequence` alone.
     """
 
     simulator: str
@@ -128,6 +128,10 @@ class Simulator(Section):
         """Compute the further labels."""
         return {}
 
+    def input_files(self) -> list[Path]:
+        """Files that a simulation reads: a job must run again when one of them changes."""
+        return [self.recombination_rate.map] if isinstance(self.recombination_rate, RecombinationMap) else []
+
     def simulate(self, parameters: dict[str, float], generator: np.random.Generator) -> Example:
         """Simulate one window.
 
@@ -138,8 +142,15 @@ class Simulator(Section):
         generator
             The only source of randomness.
         """
-        raise TypeError(f"{type(self).__name__} does not define simulate()")
+        tree_sequence = self.tree_sequence(parameters, generator)
+        return Example(tree_sequence.genotype_matrix().astype(np.int8), tree_sequence.sites_position)
 
-    def tree_sequence(self, parameters: dict[str, float], generator: np.random.Generator, **changes: Any) -> Any:
-        """Simulate and return a tree sequence with mutations, where the simulator makes one."""
+    def tree_sequence(self, parameters: dict[str, float], generator: np.random.Generator) -> Any:
+        """Simulate one window as a tskit tree sequence with mutations; the arguments are those of :meth:`simulate`.
+
+        Raises
+        ------
+        TypeError
+            If the simulator does not make tree sequences.
+        """
         raise TypeError(f"{type(self).__name__} does not make tree sequences")

@@ -1,0 +1,123 @@
+"""Simulating one shard of a study: examples shard · size … (shard + 1) · size − 1, whatever else is simulated."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import popdl
+from popdl import priors, seeds, store
+from popdl.errors import PopdlError
+from popdl.simulators._base import Example, Simulator
+
+__all__ = ["keep_freed_memory", "simulate_shard"]
+
+
+def simulate_shard(simulation: Simulator, *, seed: int, shard: int, output: Path) -> None:
+    """Simulate the examples of one shard and write them.
+
+    The draws of an example depend on the seed and on its number alone: not on the shard, the job, or how many there are.
+
+    Parameters
+    ----------
+    simulation
+        The `simulation:` section.
+    seed
+        The study's seed.
+    shard
+        Number of the shard, from 0.
+    output
+        Folder of the shard.
+
+    Raises
+    ------
+    PopdlError
+        If there is no such shard, the simulator refuses the parameters, or the disk refuses the data.
+    """
+    first = shard * simulation.shard_size
+    last = min(first + simulation.shard_size, simulation.num_examples)
+    if not 0 <= first < last:
+        raise PopdlError(
+            f"shard {shard}: the study has {simulation.num_examples} examples in "
+            f"{-(-simulation.num_examples // simulation.shard_size)} shards, numbered from 0."
+        )
+    keep_freed_memory()
+    examples: list[Example] = []
+    labels: list[list[float]] = []
+    scenarios = [example // simulation.replicates for example in range(first, last)]
+    parameters: dict[str, float] = {}
+    for example, scenario in enumerate(scenarios, start=first):
+        if not labels or scenario != scenarios[example - first - 1]:
+            parameters = priors.draw(simulation.priors, seeds.generator(seed, "parameters", scenario))
+        examples.append(
+            _checked(simulation, simulation.simulate(parameters, seeds.generator(seed, "simulation", example)))
+        )
+        labels.append([*parameters.values(), *simulation.derive(parameters).values()])
+    store.write_shard(
+        output,
+        kind="simulations",
+        arrays={
+            "genotypes": np.concatenate([example.genotypes for example in examples]),
+            "positions": np.concatenate([example.positions for example in examples]),
+            "offsets": np.cumsum([0, *(len(example.positions) for example in examples)], dtype=np.int64),
+            "parameters": np.array(labels, dtype=np.float64),
+            "scenario": np.array(scenarios, dtype=np.int64),
+        },
+        attributes={"seed": seed, "first_example": first, "num_examples": last - first, **_attributes(simulation)},
+    )
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep the memory that is freed, for as long as the process lives.
+
+    msprime takes and frees several MB for each simulation. By default these go back to the kernel every time, and for short
+    windows faulting the pages in again takes longer than the simulation. Other C libraries have no such setting.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        # The numbers are those of glibc's malloc.h.
+        mallopt(-4, 0)  # M_MMAP_MAX: take large blocks from the heap
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: never shrink the heap
+        mallopt(-2, 64 * 2**20)  # M_TOP_PAD: grow it in large steps
+
+
+def _attributes(simulation: Simulator) -> dict[str, Any]:
+    """What is the same in all shards; the number of scenarios is left out, so that raising it changes no shard."""
+    counts = simulation.num_haplotypes
+    return {
+        "parameters": simulation.parameter_names,
+        "classes": {name: prior.classes for name, prior in simulation.priors.items() if prior.classes},
+        "num_haplotypes": simulation.total_haplotypes,
+        "populations": counts if isinstance(counts, dict) else None,
+        "ploidy": simulation.ploidy,
+        "sequence_length": simulation.sequence_length,
+        "simulation": simulation.model_dump(mode="json", exclude={"num_scenarios"}),
+        "versions": {
+            "popdl": popdl.__version__,
+            **{name: importlib.metadata.version(name) for name in ("msprime", "tskit", "numpy")},
+        },
+    }
+
+
+def _checked(simulation: Simulator, example: Example) -> Example:
+    """Hold a simulator, which may be a user's own, to what it promises."""
+    genotypes, positions = example.genotypes, example.positions
+    problem = None
+    if genotypes.dtype != np.int8 or genotypes.shape != (len(positions), simulation.total_haplotypes):
+        problem = (
+            f"genotypes are {genotypes.dtype} {genotypes.shape}, expected int8 {(len(positions), simulation.total_haplotypes)} "
+            "for (sites, haplotypes)"
+        )
+    elif positions.ndim != 1 or not np.issubdtype(positions.dtype, np.floating):
+        problem = f"positions are {positions.dtype} with {positions.ndim} axes, expected floats with one"
+    elif len(positions) and (
+        positions[0] < 0 or positions[-1] > simulation.sequence_length or (np.diff(positions) < 0).any()
+    ):
+        problem = f"positions must rise from 0 to at most {simulation.sequence_length:g} bp"
+    if problem:
+        raise PopdlError(f"simulator {simulation.simulator}: {problem}; correct its simulate().")
+    return example
