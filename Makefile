@@ -61,7 +61,7 @@ test: lint
 	OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses $(WORKERS) --dist loadfile
 
 test-conda: .venv/installed
-	$(RUN) pytest -rA tests/conda
+	$(RUN) pytest --verbose tests/conda/run_with_conda.py
 
 benchmark: .venv/installed
 	@for benchmark in benchmarks/[!_]*.py; do .venv/bin/python "$$benchmark" || exit 1; done
