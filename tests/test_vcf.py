@@ -345,7 +345,7 @@ def test_bcf_of_another_ploidy_or_phase(tmp_path, write):
 
     with pytest.raises(PopdlError, match="record 1: genotype '1' of sample 'b' at 1:3; expected 2 alleles"):
         read(as_bcf(line(3, "0|1 1 0|0")))
-    with pytest.raises(PopdlError, match="sample 'a' at 1:3; expected 1 alleles"):
+    with pytest.raises(PopdlError, match="sample 'a' at 1:3; expected 1 allele"):
         read(as_bcf(line(3, "0|1 1|1 0|0")), ploidy=1)
     with pytest.raises(PopdlError, match="1 heterozygous genotypes in contig '1' are not phased"):
         read(as_bcf(line(3, "0/1 1/1 0|1")))

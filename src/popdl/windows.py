@@ -67,7 +67,7 @@ def cut(
     encoder
         Tells which sites count where windows are cut by number of sites.
     spans
-        The regions of the config in this contig, 0-based and half-open; the end is None for a whole contig. None where
+        The regions of the config in this contig, 0-based and half-open; (0, None) for a whole contig. None where
         the config names no regions.
 
     Yields

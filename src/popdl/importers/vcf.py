@@ -77,7 +77,7 @@ def check_regions(regions: Sequence[str] | None, known: Sequence[str], *, path: 
     Returns
     -------
     dict
-        For each contig its spans, sorted, 0-based and half-open; the end is None for a whole contig. None for everything.
+        For each contig its spans, sorted, 0-based and half-open; (0, None) for a whole contig. None for everything.
     """
     if regions is None:
         return None
@@ -274,7 +274,8 @@ class _Batches:
             )
             raise PopdlError(
                 f"{record.where}: genotype {found!r} of sample {self.reader.samples[individual]!r} at "
-                f"{self.contig}:{record.position}; expected {self.reader.ploidy} alleles (`ploidy`), each 0, 1 or missing. "
+                f"{self.contig}:{record.position}; expected {self.reader.ploidy} allele{'s' * (self.reader.ploidy > 1)} "
+                "(`ploidy`), each 0, 1 or missing. "
                 "Choose `ploidy`, `samples` or `regions` so that all genotypes have the same ploidy."
             )
         if unphased.any():
