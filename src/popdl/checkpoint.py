@@ -1,0 +1,92 @@
+"""The state of a training after an epoch, kept in one safetensors file so that a killed job goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from popdl.files import whole
+
+__all__ = ["Progress", "load_checkpoint", "save_checkpoint"]
+
+log = logging.getLogger("popdl")
+
+FILE = "last.safetensors"
+STATE = "popdl_checkpoint"
+
+
+@dataclass
+class Progress:
+    """How far a training has come."""
+
+    history: list[dict[str, float]] = field(default_factory=list)
+    """One entry per finished epoch: the rows of ``history.csv``."""
+    best_epoch: int = -1
+    best_loss: float = float("inf")
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def epoch(self) -> int:
+        """The number of the next epoch."""
+        return len(self.history)
+
+
+def save_checkpoint(
+    folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, *, fingerprint: str
+) -> None:
+    """Write the checkpoint whole, replacing the one of the epoch before."""
+    tensors = {f"module/{name}": tensor for name, tensor in module.state_dict().items()}
+    tensors |= {f"best/{name}": tensor for name, tensor in progress.best_weights.items()}
+    for number, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{number}/{key}": value for key, value in state.items() if value is not None}
+    state = {
+        "fingerprint": fingerprint,
+        "history": progress.history,
+        "best_epoch": progress.best_epoch,
+        "best_loss": progress.best_loss,
+    }
+    # Cloned, because safetensors refuses tensors that share memory.
+    copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    with whole(folder / FILE) as partial:
+        save_file(copies, partial, metadata={STATE: json.dumps(state)})
+
+
+def load_checkpoint(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, *, fingerprint: str) -> Progress:
+    """Restore module and optimizer from a checkpoint of the very same training; without one, start from the beginning.
+
+    A checkpoint of other settings, data or software is left unused, with a line in the log.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return Progress()
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = json.loads((file.metadata() or {})[STATE])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        log.warning("%s: the checkpoint is damaged (%s); training starts anew.", path, error)
+        return Progress()
+    if state["fingerprint"] != fingerprint:
+        log.warning("%s: the checkpoint belongs to other settings, data or software; training starts anew.", path)
+        return Progress()
+    module.load_state_dict(_under(tensors, "module/"))
+    per_parameter: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in _under(tensors, "optimizer/").items():
+        number, key = name.split("/")
+        per_parameter.setdefault(int(number), {})[key] = tensor
+    optimizer.load_state_dict({"state": per_parameter, "param_groups": optimizer.state_dict()["param_groups"]})
+    log.info("%s: going on after epoch %d.", path, len(state["history"]))
+    return Progress(state["history"], state["best_epoch"], state["best_loss"], _under(tensors, "best/"))
+
+
+def _under(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,348 @@
+"""The model file: weights and everything needed to predict, in one file that runs no code when it is opened.
+
+It is a safetensors file; the key ``popdl`` of its metadata holds the card, a JSON document. Nothing in it is trusted: the
+header is checked against the size of the file before it is parsed, the card against a schema, the tensors against the
+network that the card names, built on torch's meta device so that no declared size is allocated before it is known to be
+there. ``docs/model_format.md`` describes the format for other programs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from popdl import plugins
+from popdl.config.base import explain
+from popdl.errors import PopdlError
+from popdl.files import whole
+
+if TYPE_CHECKING:
+    from popdl.encoding import Encoder
+    from popdl.module import PopdlModule
+
+__all__ = ["FORMAT_VERSION", "Model", "load_model", "publish_model", "read_card", "save_model"]
+
+FORMAT_VERSION = 1
+CARD = "popdl"
+MAX_HEADER_BYTES = 100 * 2**20
+"""A card takes some hundred kilobytes; a header beyond this is no model of popdl's."""
+MAX_CELLS = 2**31
+"""Largest num_haplotypes × max_sites: one example must fit into memory."""
+PICKLES = (b"PK\x03\x04", *(b"\x80" + bytes([protocol]) for protocol in range(2, 6)))
+"""How torch files (zip archives of pickles) and bare pickles begin."""
+DTYPE = {"F32": 4}
+"""Weights are kept in float32; bytes of each element."""
+
+
+class _Part(BaseModel):
+    """Part of a card; keys that are only there to be read by people are not checked."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+class _Network(_Part):
+    key: str
+    name: str
+    options: dict[str, Any]
+    source: str | None
+    sha256: str | None
+
+
+class _Shape(_Part):
+    num_haplotypes: int = Field(ge=1)
+    max_sites: int = Field(ge=1)
+    has_positions: bool
+
+
+class _Target(_Part):
+    task: Literal["regression", "classification"]
+    scale: Literal["linear", "log"]
+    mean: float | None
+    sd: float | None
+    classes: list[str] | None
+
+
+class _Positions(_Part):
+    log1p: bool
+    mean: float = Field(allow_inf_nan=False)
+    sd: float = Field(gt=0, allow_inf_nan=False)
+
+
+class _Intervals(_Part):
+    coverage: float = Field(gt=0, lt=1)
+    half_widths: dict[str, float | None]
+
+
+class _Card(_Part):
+    format_version: int
+    network: _Network
+    shape: _Shape
+    encoding: dict[str, Any]
+    fingerprint: str
+    targets: dict[str, _Target] = Field(min_length=1)
+    positions: _Positions | None
+    intervals: _Intervals
+    realism: dict[str, Any]
+    validation_loss: float
+    weights_sha256: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that is ready to predict."""
+
+    path: Path
+    card: dict[str, Any]
+    module: PopdlModule
+    """On the CPU, in evaluation mode."""
+    encoder: Encoder
+    """The only recipe whose data this model takes."""
+
+
+def save_model(path: Path, module: PopdlModule, card: Mapping[str, Any]) -> None:
+    """Write a model file whole.
+
+    Parameters
+    ----------
+    path
+        The ``.safetensors`` file.
+    module
+        The trained module.
+    card
+        Everything else, as JSON; ``format_version`` and ``weights_sha256`` are added here.
+    """
+    from safetensors.torch import save
+
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    content = save(tensors)
+    header, data = _split(content)
+    complete = {"format_version": FORMAT_VERSION, **card, "weights_sha256": hashlib.sha256(data).hexdigest()}
+    _checked(complete, path)
+    _write(path, header, complete, data)
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """The card of a model file; neither torch nor the weights are loaded.
+
+    Raises
+    ------
+    PopdlError
+        If this is no whole model file of a known version.
+    """
+    _, card, _ = _read_header(path)
+    return card
+
+
+def load_model(path: Path) -> Model:
+    """Load a model.
+
+    A model with a network from a user's own file is loaded only where that very file is present (same SHA-256).
+
+    Raises
+    ------
+    PopdlError
+        If the file is foreign, damaged, from a newer popdl, or does not hold what its card declares.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    from popdl.encoding import Encoder
+    from popdl.module import PopdlModule, PositionScaling
+    from popdl.networks._base import InputShape
+
+    header, card, start = _read_header(path)
+    encoder = _encoder(Encoder, card, path)
+    _check_plugin(card["network"], path)
+    try:
+        # Weights arrive below; on the meta device no tensor takes memory.
+        with torch.device("meta"):
+            module = PopdlModule(
+                card["network"]["key"],
+                {**card["network"]["options"], "name": card["network"]["name"]},
+                shape=InputShape(**card["shape"]),
+                targets=card["targets"],
+                position_scaling=None if card["positions"] is None else PositionScaling(**card["positions"]),
+            )
+    except (PopdlError, RuntimeError, OverflowError, TypeError, ValueError) as error:
+        raise _damaged(path, f"its card describes a network that cannot be built: {error}") from None
+    expected = {name: list(tensor.shape) for name, tensor in module.state_dict().items()}
+    found = {name: tensor["shape"] for name, tensor in header.items()}
+    if expected != found:
+        name = next(name for name in sorted({*expected, *found}) if expected.get(name) != found.get(name))
+        raise _damaged(
+            path,
+            f"tensor {name!r} has the shape {found.get(name, 'of a missing tensor')}, but the network of its card needs {expected.get(name, 'no such tensor')}",
+        )
+    content = path.read_bytes()
+    if hashlib.sha256(content[start:]).hexdigest() != card["weights_sha256"]:
+        raise _damaged(path, "its weights do not have the SHA-256 in its card")
+    try:
+        tensors = load(content)
+    except SafetensorError as error:
+        raise _damaged(path, str(error)) from None
+    module.load_state_dict(tensors, assign=True)
+    return Model(path, card, module.eval(), encoder)
+
+
+def publish_model(candidates: Mapping[str, Path], *, metrics: Path, output: Path) -> None:
+    """Copy the best network's model to the file to share, with its test metrics in the card.
+
+    Parameters
+    ----------
+    candidates
+        Model files by name, ``network/replicate``.
+    metrics
+        ``metrics.json`` of the evaluation; its ``best_network`` is a name among ``candidates``.
+    output
+        The model file to write.
+    """
+    scores = json.loads(metrics.read_text(encoding="utf-8"))
+    best = scores["best_network"]
+    if best not in candidates:
+        raise PopdlError(
+            f"{metrics}: best_network is {best!r}, expected one of {', '.join(candidates)}; evaluate again."
+        )
+    header, card, start = _read_header(candidates[best])
+    chosen = {"model": best, "num_test_examples": scores.get("num_test_examples"), **scores["models"][best]}
+    _write(output, header, {**card, "metrics": chosen}, candidates[best].read_bytes()[start:])
+
+
+def _write(path: Path, header: Mapping[str, Any], card: Mapping[str, Any], data: bytes) -> None:
+    text = json.dumps(card, ensure_ascii=False, allow_nan=False)
+    encoded = json.dumps({"__metadata__": {CARD: text}, **header}, ensure_ascii=False).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    with whole(path) as partial:
+        partial.write_bytes(len(encoded).to_bytes(8, "little") + encoded + data)
+
+
+def _split(content: bytes) -> tuple[dict[str, Any], bytes]:
+    """Header without metadata, and data, of the bytes of a safetensors file that we made ourselves."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header.pop("__metadata__", None)
+    return header, content[8 + length :]
+
+
+def _damaged(path: Path, why: str) -> PopdlError:
+    return PopdlError(f"{path}: this model file cannot be used: {why}; copy it again from its source, or train anew.")
+
+
+def _read_header(path: Path) -> tuple[dict[str, Any], dict[str, Any], int]:
+    """Tensor descriptions, card, and the place where the weights start."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            first = file.read(8)
+            length = int.from_bytes(first, "little")
+            if len(first) < 8 or length > min(size - 8, MAX_HEADER_BYTES):
+                found = "something else, or a part of one"
+                if first.startswith(PICKLES):
+                    found = "a pickle or torch file, which popdl never opens, as it can run code"
+                raise PopdlError(
+                    f"{path}: expected a model file of popdl (.safetensors), found {found}; get the .safetensors file from its source."
+                )
+            text = file.read(length)
+    except OSError as error:
+        raise PopdlError(f"{path}: the model cannot be read: {error.strerror or error}.") from None
+    try:
+        header = _json(text)
+        metadata = header.pop("__metadata__", {})
+        if not isinstance(metadata, dict) or not isinstance(metadata.get(CARD), str):
+            raise PopdlError(
+                f"{path}: this is a safetensors file, but not a model of popdl: its metadata has no {CARD!r}."
+            )
+        card = _json(metadata[CARD].encode())
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, f"its header is not JSON: {error}") from None
+    version = card.get("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise PopdlError(
+            f"{path}: the model has format version {version}, this popdl reads up to {FORMAT_VERSION}; install a newer popdl."
+        )
+    _checked(card, path)
+    _check_tensors(header, size - 8 - length, path)
+    return header, card, 8 + length
+
+
+def _json(text: bytes) -> dict[str, Any]:
+    def refuse(constant: str) -> float:
+        raise ValueError(f"{constant} is no number")
+
+    value = json.loads(text.decode(), parse_constant=refuse)
+    if not isinstance(value, dict):
+        raise ValueError("expected an object")
+    return value
+
+
+def _checked(card: Mapping[str, Any], path: Path) -> None:
+    """Refuse a card that lacks what a prediction needs."""
+    try:
+        _Card.model_validate(card)
+    except ValidationError as error:
+        raise _damaged(path, f"its card is not valid: {explain(error, section=_Card)[0]}") from None
+    for name, target in card["targets"].items():
+        if target["task"] == "regression" and (target["mean"] is None or not (target["sd"] or 0) > 0):
+            raise _damaged(path, f"its card is not valid: targets.{name} has no mean and sd")
+        if target["task"] == "classification" and len(target["classes"] or []) < 2:
+            raise _damaged(path, f"its card is not valid: targets.{name} has fewer than two classes")
+    shape = card["shape"]
+    if shape["num_haplotypes"] * shape["max_sites"] > MAX_CELLS:
+        raise _damaged(path, f"{shape['num_haplotypes']} haplotypes × {shape['max_sites']} sites are too many")
+    if shape["has_positions"] != (card["positions"] is not None):
+        raise _damaged(path, "its card is not valid: positions and shape.has_positions contradict each other")
+
+
+def _check_tensors(header: Mapping[str, Any], size: int, path: Path) -> None:
+    """Refuse tensors that do not fill the file exactly, one after the other."""
+    ranges = []
+    for name, tensor in header.items():
+        try:
+            begin, end = tensor["data_offsets"]
+            shape = tensor["shape"]
+            valid = all(type(number) is int and number >= 0 for number in (begin, end, *shape))
+            valid = valid and end - begin == DTYPE[tensor["dtype"]] * math.prod(shape)
+        except (KeyError, TypeError, ValueError):
+            valid = False
+        if not valid:
+            raise _damaged(path, f"the description of tensor {name!r} is not valid")
+        ranges.append((begin, end))
+    end = 0
+    for begin, next_end in sorted(ranges):
+        if begin != end:
+            raise _damaged(path, "its tensors overlap or leave gaps")
+        end = next_end
+    if end != size:
+        raise _damaged(path, f"expected {end} bytes of weights, found {size}")
+
+
+def _check_plugin(network: Mapping[str, Any], path: Path) -> None:
+    """Run a user's own network only where the user has put the very file that the model was trained with."""
+    if not plugins.is_file(network["name"]):
+        return
+    file = Path(network["name"].rpartition(":")[0])
+    if not file.is_file() or plugins.source_hash(network["name"]) != network["sha256"]:
+        raise PopdlError(
+            f"{path}: the model's network is code of its author, {file}, which is not here or differs; "
+            f"its source is in the card (`popdl card {path}`, key network.source): read it, and if you trust it save it as {file}."
+        )
+
+
+def _encoder(encoder: type[Encoder], card: Mapping[str, Any], path: Path) -> Encoder:
+    try:
+        made = encoder.from_recipe(card["encoding"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(path, f"its encoding recipe is not valid: {error!r}") from None
+    shape = card["shape"]
+    if made.fingerprint != card["fingerprint"]:
+        raise _damaged(path, "its encoding recipe does not have the fingerprint in its card")
+    if (made.num_haplotypes, made.settings.max_sites) != (shape["num_haplotypes"], shape["max_sites"]):
+        raise _damaged(path, "its encoding recipe and the shape in its card contradict each other")
+    return made

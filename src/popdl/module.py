@@ -1,0 +1,105 @@
+"""The whole of what is trained: position scaling, a network's body, and the heads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from popdl.heads import Heads
+from popdl.loader import PackedData
+from popdl.networks._base import InputShape, build
+
+__all__ = ["PopdlModule", "PositionScaling", "predict_outputs"]
+
+ROWS_AT_ONCE = 1024
+
+
+@dataclass(frozen=True)
+class PositionScaling:
+    """Standardise positions; fitted to the real sites of the training split."""
+
+    log1p: bool
+    """Whether log(1 + x) comes first: distances between sites spread over orders of magnitude."""
+    mean: float
+    sd: float
+
+    @classmethod
+    def fit(cls, data: PackedData, rows: Tensor) -> PositionScaling | None:
+        """Fit to the real sites of these rows of the data; None where the encoding has no positions."""
+        if data.positions is None:
+            return None
+        log1p = data.encoding["settings"]["positions"] == "distance"
+        count, total, squares = 0, 0.0, 0.0
+        for part in rows.to(data.device).split(ROWS_AT_ONCE):
+            mask = torch.arange(data.max_sites, device=data.device) < data.num_sites[part].unsqueeze(1)
+            values = data.positions[part][mask].double()
+            values = values.log1p() if log1p else values
+            count += len(values)
+            total += float(values.sum())
+            squares += float((values**2).sum())
+        mean = total / max(count, 1)
+        variance = squares / max(count, 1) - mean**2
+        return cls(log1p=log1p, mean=mean, sd=math.sqrt(variance) if variance > 1e-12 * mean**2 else 1.0)
+
+    def __call__(self, positions: Tensor, mask: Tensor) -> Tensor:
+        """Standardised positions, 0 under padding."""
+        if self.log1p:
+            positions = positions.log1p()
+        return torch.where(mask, (positions - self.mean) / self.sd, 0.0)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class PopdlModule(nn.Module):
+    """A network with its heads.
+
+    Parameters
+    ----------
+    key, options
+        The network, as in the config.
+    shape
+        Shape of one encoded example.
+    targets
+        Description of every target, as in ``targets.json``.
+    position_scaling
+        None where the encoding has no positions.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        options: Mapping[str, Any],
+        *,
+        shape: InputShape,
+        targets: Mapping[str, Mapping[str, Any]],
+        position_scaling: PositionScaling | None,
+    ) -> None:
+        super().__init__()
+        self.position_scaling = position_scaling
+        self.body = build(key, options, shape)
+        self.heads = Heads(self.body.num_features, targets)
+
+    def forward(self, genotypes: Tensor, positions: Tensor | None, mask: Tensor) -> Tensor:
+        """Compute the outputs of the heads, shape (batch, num_outputs), from a batch of the loader."""
+        if positions is not None and self.position_scaling is not None:
+            positions = self.position_scaling(positions, mask)
+        return self.heads(self.body(genotypes, positions, mask))
+
+
+@torch.no_grad()
+def predict_outputs(module: PopdlModule, data: PackedData, rows: Tensor, *, batch_size: int) -> Tensor:
+    """Outputs of the heads for these rows of the data, in float32 on the CPU, in evaluation mode.
+
+    Returns
+    -------
+    Tensor of shape (num_rows, num_outputs)
+    """
+    module.eval()
+    outputs = [module(*data.batch(part)).float().cpu() for part in rows.split(batch_size)]
+    return torch.cat(outputs) if len(rows) else torch.empty(0, module.heads.num_outputs)

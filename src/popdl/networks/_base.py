@@ -1,0 +1,137 @@
+"""What every network has: a body that turns a batch of encoded examples into features; the heads are shared.
+
+A network is one file that defines one public subclass of :class:`Network`. Two rules hold for all of them, and a test
+checks both: what lies under a False mask changes nothing, and the output for one example does not depend on the
+others in its batch (so: no batch normalisation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from popdl import plugins
+from popdl.config.base import Section, validate
+from popdl.errors import PopdlError
+
+__all__ = ["InputShape", "Network", "build", "check", "dense", "network_name", "settings_of"]
+
+
+@dataclass(frozen=True)
+class InputShape:
+    """The shape of one encoded example."""
+
+    num_haplotypes: int
+    max_sites: int
+    has_positions: bool
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Network(nn.Module):
+    """The body of a model.
+
+    A subclass defines ``Settings`` (its options in the config), ``__init__(settings, shape)``, which sets
+    ``num_features`` and raises :class:`ValueError` for a shape that it cannot take, and :meth:`forward`.
+    """
+
+    class Settings(Section):
+        """Options of the network, in the config under ``networks.<key>``."""
+
+    exchangeable: ClassVar[bool] = False
+    """Whether the order of haplotypes makes no difference."""
+
+    num_features: int
+    """Length of the feature vector that :meth:`forward` returns for each example."""
+
+    def __init__(self, settings: Any, shape: InputShape) -> None:
+        super().__init__()
+        self.settings = settings
+        self.shape = shape
+
+    def forward(self, genotypes: Tensor, positions: Tensor | None, mask: Tensor) -> Tensor:
+        """Compute features.
+
+        Parameters
+        ----------
+        genotypes : Tensor of shape (batch, num_haplotypes, max_sites), dtype=float32
+            Alleles as ``encoding.values`` writes them; 0 under padding.
+        positions : Tensor of shape (batch, max_sites), dtype=float32, or None
+            Standardised positions; 0 under padding. None where ``encoding.positions`` is ``none``.
+        mask : Tensor of shape (batch, max_sites), dtype=bool
+            True where there is a site, False under padding.
+
+        Returns
+        -------
+        Tensor of shape (batch, num_features)
+        """
+        raise NotImplementedError
+
+
+def network_name(key: str, options: Mapping[str, Any]) -> str:
+    """The network's file: ``name`` in its options, else its key in the config."""
+    name = options.get("name", key)
+    if not isinstance(name, str):
+        raise PopdlError(f"networks.{key}.name: expected the name of a network, found {name!r}.")
+    return name
+
+
+def settings_of(key: str, options: Mapping[str, Any]) -> tuple[type[Network], Section]:
+    """The class of a network and its checked options.
+
+    Parameters
+    ----------
+    key
+        Key under ``networks:`` in the config.
+    options
+        What the config says under that key.
+    """
+    network = plugins.load("networks", network_name(key, options), Network)
+    values = {name: value for name, value in options.items() if name != "name"}
+    return network, validate(network.Settings, values, where=f"networks.{key}")
+
+
+def build(key: str, options: Mapping[str, Any], shape: InputShape) -> Network:
+    """Build the network of a config; a shape that it cannot take raises :class:`PopdlError`."""
+    network, settings = settings_of(key, options)
+    try:
+        return network(settings, shape)
+    except ValueError as error:
+        raise PopdlError(f"networks.{key}: {error}") from None
+
+
+def check(key: str, options: Mapping[str, Any], shape: InputShape) -> int:
+    """Check that a network takes a shape, without allocating memory, and count its parameters.
+
+    The network is built on torch's meta device and run on one batch there.
+    """
+    with torch.device("meta"):
+        network = build(key, options, shape).eval()
+        genotypes = torch.zeros(2, shape.num_haplotypes, shape.max_sites)
+        positions = torch.zeros(2, shape.max_sites) if shape.has_positions else None
+        mask = torch.ones(2, shape.max_sites, dtype=torch.bool)
+        try:
+            features = network(genotypes, positions, mask)
+        except (RuntimeError, ValueError) as error:
+            raise PopdlError(
+                f"networks.{key}: the network fails on {shape.num_haplotypes} haplotypes × {shape.max_sites} sites: {error}"
+            ) from None
+    if tuple(features.shape) != (2, network.num_features):
+        raise PopdlError(
+            f"networks.{key}: forward() must return (batch, num_features) = (2, {network.num_features}), found {tuple(features.shape)}"
+        )
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def dense(num_inputs: int, widths: list[int], *, dropout: float) -> nn.Sequential:
+    """Fully connected layers, each followed by ReLU and dropout."""
+    layers: list[nn.Module] = []
+    for width in widths:
+        layers += [nn.Linear(num_inputs, width), nn.ReLU(), nn.Dropout(dropout)]
+        num_inputs = width
+    return nn.Sequential(*layers)
