@@ -98,7 +98,7 @@ def _study_step(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    from popdl.check import check_study
+    from popdl.study_check import check_study
     from popdl.config.study import build_study, load_study
 
     if options.config == "-":

@@ -27,7 +27,7 @@ from zarr.storage import MemoryStore
 
 from popdl.errors import PopdlError
 
-__all__ = ["FORMAT_VERSION", "Shard", "read_shard", "shard_paths", "verify_shard", "write_index", "write_shard"]
+__all__ = ["FORMAT_VERSION", "Shard", "read_shard", "shard_paths", "verify", "verify_shard", "write_index", "write_shard"]
 
 FORMAT = "popdl"
 FORMAT_VERSION = 1
@@ -135,6 +135,22 @@ def verify_shard(path: Path) -> None:
     shard = _open(path)
     for name in shard.files:  # one at a time: a shard may be larger than memory
         _read_files(path, shard.files, [name])
+
+
+def verify(path: Path) -> int:
+    """Verify a shard, or every shard of a store; returns how many there are.
+
+    Raises
+    ------
+    PopdlError
+        If any is damaged, or there is none.
+    """
+    shards = [path] if (path / MANIFEST).exists() else shard_paths(path)
+    if not shards:
+        raise PopdlError(f"{path}: neither a shard nor a store of shards.")
+    for shard in shards:
+        verify_shard(shard)
+    return len(shards)
 
 
 def shard_paths(store: Path) -> list[Path]:
