@@ -1,0 +1,88 @@
+"""Everything that is wrong with a study, found before any work is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from popdl import plugins, priors, seeds
+from popdl.config.application import Application
+from popdl.config.study import Study
+from popdl.encoding import Encoder
+from popdl.errors import PopdlError
+
+__all__ = ["check_study"]
+
+
+def check_study(study: Study, *, config_only: bool = False) -> list[str]:
+    """List every problem that the config's own types cannot see.
+
+    Parameters
+    ----------
+    study
+        A study whose sections are valid.
+    config_only
+        Look at networks and baselines only: not at genomes and maps, and simulate nothing.
+
+    Returns
+    -------
+    list of str
+        Empty if the study can run.
+    """
+    problems = _check_networks(study) + _problems(partial(_check_baselines, study))
+    if config_only:
+        return problems
+    problems += _problems(partial(_check_one_draw, study))
+    for name, application in study.applications.items():
+        found = _problems(partial(_check_application, application, study))
+        problems += [f"applications.{name}: {problem}" for problem in found]
+    return problems
+
+
+def _problems(check: Callable[[], list[str]]) -> list[str]:
+    try:
+        return check()
+    except PopdlError as error:
+        return [str(error)]
+
+
+def _check_networks(study: Study) -> list[str]:
+    """Run every network on one batch of the encoding's shape, on a device without memory."""
+    from popdl.networks._base import InputShape, check
+
+    encoding = study.encoding
+    shape = InputShape(
+        num_haplotypes=study.simulation.total_haplotypes,
+        max_sites=encoding.max_sites,
+        has_positions=encoding.positions != "none",
+    )
+    problems = []
+    for key, options in study.networks.items():
+        try:
+            check(key, options, shape)
+        except PopdlError as error:
+            problems.append(str(error))
+    return problems
+
+
+def _check_baselines(study: Study) -> list[str]:
+    from popdl.baselines._base import Baseline
+
+    for name in study.baselines:
+        plugins.load("baselines", name, Baseline)
+    return []
+
+
+def _check_one_draw(study: Study) -> list[str]:
+    """Draw once from the prior, simulate and encode: what a long run would otherwise meet first in its jobs."""
+    parameters = priors.draw(study.simulation.priors, seeds.generator(study.seed, "parameters", 0))
+    example = study.simulation.simulate(parameters, seeds.generator(study.seed, "simulation", 0))
+    encoder = Encoder.of(study)
+    encoder.encode(example.genotypes, example.positions, seeds.generator(study.seed, "encoding", 0))
+    return []
+
+
+def _check_application(application: Application, study: Study) -> list[str]:
+    from popdl.check import check_application
+
+    return check_application(application, encoder=Encoder.of(study))
