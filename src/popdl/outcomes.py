@@ -1,0 +1,105 @@
+"""What a finished study left in its results folder, read for figures and report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from popdl.config.study import Study
+from popdl.errors import PopdlError
+from popdl.evaluation import read_predictions
+from popdl.layout import Results
+
+__all__ = ["Outcomes", "read_outcomes"]
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """The results of a study, as tables."""
+
+    study: Study
+    results: Results
+    metrics: dict[str, Any]
+    """``metrics.json``."""
+    test: dict[str, pd.DataFrame]
+    """Test predictions of each network."""
+    histories: dict[str, pd.DataFrame]
+    """Training history of each network."""
+    windows: dict[str, dict[str, pd.DataFrame]]
+    """Predictions along the genome, by application and network; ``outside_domain`` is bool."""
+    realism: dict[str, pd.DataFrame]
+    """Statistics of windows and simulations, by application; ``outside_domain`` is bool."""
+
+    @property
+    def best(self) -> str:
+        """The network with the lowest validation loss."""
+        return self.metrics["best_network"]
+
+    @property
+    def targets(self) -> dict[str, dict[str, Any]]:
+        """Description of each target; ``label`` is never empty."""
+        return self.metrics["targets"]
+
+    @property
+    def networks(self) -> list[str]:
+        """Names of the trained networks, ``network/replicate``, the best one first."""
+        return sorted(self.test, key=lambda name: name != self.best)
+
+    def true_values(self, application: str) -> dict[str, float]:
+        """Value of every target in an application that was simulated; empty for a real genome."""
+        simulated = self.study.applications[application].simulate
+        if simulated is None:
+            return {}
+        known = {**simulated.parameters, **self.study.simulation.derive(dict(simulated.parameters))}
+        return {name: known[name] for name in self.targets if name in known}
+
+
+def read_outcomes(results: Path, study: Study) -> Outcomes:
+    """Read the results of a study.
+
+    Raises
+    ------
+    PopdlError
+        If a file is missing.
+    """
+    layout = Results(results)
+    try:
+        metrics = json.loads(layout.metrics.read_text(encoding="utf-8"))
+        names = [name for name, model in metrics["models"].items() if model["kind"] == "network"]
+        return Outcomes(
+            study=study,
+            results=layout,
+            metrics=metrics,
+            test={name: read_predictions(layout.test_predictions(name), metrics["targets"]) for name in names},
+            histories={name: pd.read_csv(layout.history(name)) for name in names},
+            windows={
+                application: {
+                    name: _read_windows(layout.application(application) / f"{name}.windows.tsv", metrics["targets"])
+                    for name in names
+                }
+                for application in study.applications
+            },
+            realism={
+                application: _read_table(layout.application(application) / "realism.tsv", words=["contig", "statistic"])
+                for application in study.applications
+            },
+        )
+    except FileNotFoundError as error:
+        raise PopdlError(f"{error.filename}: this result is missing; run the study before its report.") from None
+
+
+def _read_windows(path: Path, targets: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    classes = [name for name, described in targets.items() if described["task"] == "classification"]
+    table = _read_table(path, words=["contig", "reason", *classes])
+    return table.assign(reason=table["reason"].fillna(""))
+
+
+def _read_table(path: Path, *, words: list[str]) -> pd.DataFrame:
+    types = dict.fromkeys([*words, "outside_domain"], str)
+    table = pd.read_csv(path, sep="\t", dtype=types, keep_default_na=False, na_values=["."])
+    return table.assign(outside_domain=table["outside_domain"].isin(["yes", "True", "true", "1"]))

@@ -1,0 +1,249 @@
+"""Every figure of a study, each with the numbers behind it in a table of the same name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from popdl.config.study import Study
+from popdl.files import whole, write_text
+from popdl.outcomes import Outcomes, read_outcomes
+from popdl.plots.calibration import coverage, reliability
+from popdl.plots.genome_track import genome_track, probability_track
+from popdl.plots.parity import confusion, parity
+from popdl.plots.priors import prior, prior_bins
+from popdl.plots.realism import realism, realism_rows
+from popdl.plots.scores import scores
+from popdl.plots.style import RC, WIDTH
+from popdl.plots.training_curves import training_curves
+from popdl.priors import draw
+from popdl.seeds import generator
+
+__all__ = ["make_figures"]
+
+NUM_PRIOR_DRAWS = 5000
+COLUMNS = 3
+"""Panels beside each other at most."""
+METRICS = {
+    "r2": "R² (± 2 s.e.)",
+    "accuracy": "Accuracy (± 2 s.e.)",
+}
+
+
+def make_figures(*, results: Path, study: Study, output: Path) -> None:
+    """Draw the figures of a study.
+
+    Parameters
+    ----------
+    results
+        ``results/<study>``.
+    study
+        The study.
+    output
+        Folder for ``<figure>.png`` (150 dpi) and ``<figure>.tsv``.
+    """
+    outcomes = read_outcomes(results, study)
+    with matplotlib.rc_context(RC):
+        _priors(outcomes, output)
+        _training(outcomes, output)
+        for network in outcomes.networks:
+            _parity(outcomes, network, output)
+        _scores(outcomes, output)
+        _calibration(outcomes, output)
+        for application in study.applications:
+            _genome(outcomes, application, output)
+            _realism(outcomes, application, output)
+
+
+def _priors(outcomes: Outcomes, output: Path) -> None:
+    simulation = outcomes.study.simulation
+    random = generator(outcomes.study.seed, "parameters", 0, 1)  # no scenario has two indices: these draws are new
+    drawn = []
+    for _ in range(NUM_PRIOR_DRAWS):
+        parameters = draw(simulation.priors, random)
+        drawn.append({**parameters, **simulation.derive(parameters)})
+    values = pd.DataFrame(drawn)
+    rows: list[dict[str, Any]] = []
+    for target, described in outcomes.targets.items():
+        if described["task"] == "classification":
+            values[target] = _class_index(values[target].to_numpy(), described["classes"])
+            counts = np.bincount(values[target].astype(int), minlength=len(described["classes"]))
+            rows += [
+                {"target": target, "class": name, "share": count / NUM_PRIOR_DRAWS}
+                for name, count in zip(described["classes"], counts, strict=True)
+            ]
+        else:
+            edges, shares = prior_bins(values[target].to_numpy(), log=described["scale"] == "log")
+            rows += [
+                {"target": target, "from": low, "to": high, "share": share}
+                for low, high, share in zip(edges[:-1], edges[1:], shares, strict=True)
+            ]
+
+    def paint(target: str, ax: Axes) -> None:
+        prior(values[target].to_numpy(), ax, described=outcomes.targets[target])
+
+    _panels(outcomes.targets, paint, output / "priors", table=pd.DataFrame(rows), height=1.9)
+
+
+def _class_index(values: np.ndarray, classes: list[str]) -> np.ndarray:
+    """A choice among words is drawn as an index, one among numbers as the number."""
+    named = {name: index for index, name in enumerate(classes)}
+    return np.array([named.get(f"{value:g}", int(value)) for value in values])
+
+
+def _training(outcomes: Outcomes, output: Path) -> None:
+    histories = {name: outcomes.histories[name] for name in sorted(outcomes.histories)}
+    by_network: dict[str, dict[str, pd.DataFrame]] = {}
+    for name, history in histories.items():
+        by_network.setdefault(name.rpartition("/")[0], {})[name.rpartition("/")[2]] = history
+
+    def paint(network: str, ax: Axes) -> None:
+        training_curves(by_network[network], ax, title=network)
+
+    table = pd.concat([history.assign(network=name) for name, history in histories.items()])
+    _panels(by_network, paint, output / "training", table=table, height=2.3)
+
+
+def _parity(outcomes: Outcomes, network: str, output: Path) -> None:
+    scored = outcomes.metrics["models"][network]["targets"]
+    targets = {name: described for name, described in outcomes.targets.items() if "metrics" in scored[name]}
+
+    def paint(target: str, ax: Axes) -> None:
+        described, score = targets[target], scored[target]
+        if described["task"] == "regression":
+            parity(outcomes.test[network], ax, target=target, described=described, metrics=_numbers(score["metrics"]))
+        else:
+            accuracy = score["metrics"]["accuracy"]["value"]
+            confusion(score["confusion"], ax, classes=described["classes"], label=described["label"], accuracy=accuracy)
+
+    path = output / f"parity_{network.replace('/', '_')}"
+    _panels(targets, paint, path, table=outcomes.test[network], height=2.8)
+
+
+def _numbers(metrics: Mapping[str, Mapping[str, float | None]]) -> dict[str, dict[str, float]]:
+    """JSON's null is NaN again, so that it can be formatted."""
+    return {name: {"value": np.nan if metric["value"] is None else metric["value"]} for name, metric in metrics.items()}
+
+
+def _scores(outcomes: Outcomes, output: Path) -> None:
+    models = outcomes.metrics["models"]
+    names = [*outcomes.networks, *(name for name, model in models.items() if model["kind"] == "baseline")]
+
+    def paint(target: str, ax: Axes) -> None:
+        metric = "r2" if outcomes.targets[target]["task"] == "regression" else "accuracy"
+        label = outcomes.targets[target]["label"]
+        scores(
+            models, ax, target=target, metric=metric, names=names, best=outcomes.best, label=label, axis=METRICS[metric]
+        )
+        ax.tick_params(labelleft=list(outcomes.targets).index(target) % COLUMNS == 0)
+
+    rows = [
+        {"target": target, "model": name, "kind": models[name]["kind"], "metric": metric, **value}
+        for target in outcomes.targets
+        for name in names
+        for metric, value in models[name]["targets"][target].get("metrics", {}).items()
+        if metric in METRICS
+    ]
+    _panels(outcomes.targets, paint, output / "baselines", table=pd.DataFrame(rows), height=0.75 + 0.24 * len(names))
+
+
+def _calibration(outcomes: Outcomes, output: Path) -> None:
+    scored = outcomes.metrics["models"][outcomes.best]["targets"]
+    targets = {name: described for name, described in outcomes.targets.items() if "metrics" in scored[name]}
+
+    def paint(target: str, ax: Axes) -> None:
+        described, table = targets[target], scored[target]["calibration"]
+        if described["task"] == "regression":
+            coverage(table, ax, described=described, promised=outcomes.metrics["interval"])
+        else:
+            reliability(table, ax, label=described["label"])
+
+    table = pd.concat([pd.DataFrame(scored[target]["calibration"]).assign(target=target) for target in targets])
+    _panels(targets, paint, output / "calibration", table=table, height=2.3, legend=True)
+
+
+def _genome(outcomes: Outcomes, application: str, output: Path) -> None:
+    windows = outcomes.windows[application][outcomes.best]
+    true = outcomes.true_values(application)
+
+    def paint(target: str, ax: Axes) -> None:
+        described = outcomes.targets[target]
+        if described["task"] == "regression":
+            genome_track(windows, ax, target=target, described=described, true=true.get(target))
+        else:
+            probability_track(windows, ax, target=target, described=described)
+        if target != list(outcomes.targets)[-1]:
+            ax.set_xlabel("")
+
+    path = output / f"genome_{application}"
+    _panels(outcomes.targets, paint, path, table=windows, height=1.6, columns=1, legend=True)
+
+
+def _realism(outcomes: Outcomes, application: str, output: Path) -> None:
+    table = outcomes.realism[application]
+    if table.empty:
+        return
+    height = 1.1 + 0.17 * len(realism_rows(table))
+
+    def paint(name: str, ax: Axes) -> None:
+        realism(table, ax, title=name)
+
+    _panels(
+        {application: None},
+        paint,
+        output / f"realism_{application}",
+        table=table,
+        height=height,
+        columns=1,
+        legend=True,
+    )
+
+
+def _panels(
+    panels: Mapping[str, Any],
+    paint: Callable[[str, Axes], Any],
+    path: Path,
+    *,
+    table: pd.DataFrame,
+    height: float,
+    columns: int = COLUMNS,
+    legend: bool = False,
+) -> None:
+    """Draw one panel for each name, and write figure and table.
+
+    Parameters
+    ----------
+    paint
+        Draws the panel of a name.
+    height
+        Of one panel, in inches.
+    columns
+        Panels beside each other at most.
+    legend
+        Put one legend for all panels below them, instead of leaving it to each panel.
+    """
+    names = list(panels)
+    if not names:
+        return
+    width = WIDTH * max(min(len(names), columns), min(2, columns)) / columns
+    columns = min(columns, len(names))
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(width, height * rows + (0.25 if legend else 0)))
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax in axes[len(names) :]:
+        ax.set_visible(False)
+    for name, ax in zip(names, axes, strict=False):
+        paint(name, ax)
+    if legend:
+        entries = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=min(len(entries), 4))
+    with whole(path.with_suffix(".png")) as partial:
+        figure.savefig(partial, format="png", metadata={"Software": None})
+    write_text(path.with_suffix(".tsv"), table.to_csv(sep="\t", index=False, na_rep=".", lineterminator="\n"))

@@ -1,0 +1,145 @@
+"""Predictions along a genome."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from popdl.plots.style import COLOURS, scale_axis
+
+__all__ = ["genome_coordinates", "genome_track", "probability_track"]
+
+MEGABASE = 1e6
+
+
+def genome_coordinates(windows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, tuple[float, float]]]:
+    """Lay contigs one after the other.
+
+    Returns
+    -------
+    windows
+        The same with columns ``left`` and ``right`` in Mb.
+    contigs
+        Left and right end of each contig on that axis.
+    """
+    contigs: dict[str, tuple[float, float]] = {}
+    parts = []
+    for contig, part in windows.groupby("contig", sort=False):
+        # The first contig keeps its own positions, so that with one contig the axis shows them.
+        shift = list(contigs.values())[-1][1] - part["start"].min() / MEGABASE if contigs else 0.0
+        part = part.assign(left=part["start"] / MEGABASE + shift, right=part["end"] / MEGABASE + shift)
+        parts.append(part)
+        contigs[str(contig)] = (float(part["left"].min()), float(part["right"].max()))
+    return pd.concat(parts), contigs
+
+
+def genome_track(
+    windows: pd.DataFrame, ax: Axes, *, target: str, described: Mapping[str, Any], true: float | None = None
+) -> Axes:
+    """Draw the prediction of each window with its interval; windows outside the training domain stand out.
+
+    Parameters
+    ----------
+    windows
+        Columns ``contig``, ``start``, ``end`` (bp), ``<target>``, ``<target>_low``, ``<target>_high``, and ``outside_domain``
+        (bool). Windows without a prediction are left blank.
+    described
+        ``label``, ``unit``, ``scale``, and the range of the prior, ``low`` and ``high``.
+    true
+        The true value, where it is known.
+    """
+    placed, contigs = genome_coordinates(windows)
+    ax.axhspan(
+        described["low"], described["high"], color=COLOURS["band"], alpha=0.55, linewidth=0, label="range of the prior"
+    )
+    for outside, colour, label in (
+        (False, "network", "prediction and interval"),
+        (True, "warning", "outside the training domain"),
+    ):
+        part = placed[(placed["outside_domain"] == outside) & placed[target].notna()]
+        if part.empty:
+            continue
+        middle = (part["left"] + part["right"]) / 2
+        ends = np.abs(part[[f"{target}_low", f"{target}_high"]].to_numpy() - part[[target]].to_numpy()).T
+        ax.errorbar(
+            middle,
+            part[target],
+            xerr=(part["right"] - part["left"]) / 2,
+            yerr=ends,
+            fmt="D" if outside else "o",
+            color=COLOURS[colour],
+            markerfacecolor="white" if outside else COLOURS[colour],
+            markersize=4 if len(placed) <= 60 else 2,
+            elinewidth=1.0 if len(placed) <= 60 else 0.5,
+            label=label,
+        )
+    if true is not None:
+        ax.axhline(true, color=COLOURS["truth"], linewidth=0.9, linestyle=(0, (4, 2)), label="true value")
+    ends = [described["low"], described["high"], *placed[f"{target}_low"], *placed[f"{target}_high"]]
+    log = described["scale"] == "log"
+    finite = [end for end in ends if np.isfinite(end) and (end > 0 or not log)]
+    scale_axis(ax, "y", low=min(finite), high=max(finite), log=log)
+    ax.set_ylabel(described["label"] + (f"\n({described['unit']})" if described["unit"] else ""))
+    return _genome_axis(ax, contigs)
+
+
+def probability_track(windows: pd.DataFrame, ax: Axes, *, target: str, described: Mapping[str, Any]) -> Axes:
+    """Draw the probability of each class in each window; windows outside the training domain are hatched."""
+    placed, contigs = genome_coordinates(windows)
+    known = placed[placed[target].notna()]
+    colours = _class_colours(len(described["classes"]))
+    bottom = np.zeros(len(known))
+    width = known["right"] - known["left"]
+    for name, colour in zip(described["classes"], colours, strict=True):
+        height = known[f"{target}_p_{name}"].to_numpy(dtype=float)
+        ax.bar(
+            known["left"],
+            height,
+            width,
+            bottom=bottom,
+            align="edge",
+            color=colour,
+            edgecolor="white",
+            linewidth=0.4,
+            label=name,
+        )
+        bottom += height
+    outside = known[known["outside_domain"]]
+    if len(outside):
+        ax.bar(
+            outside["left"],
+            1.0,
+            outside["right"] - outside["left"],
+            align="edge",
+            facecolor="none",
+            edgecolor=COLOURS["warning"],
+            hatch="////",
+            linewidth=0.8,
+            label="outside the training domain",
+        )
+    ax.set_ylim(0, 1)
+    ax.set_ylabel(f"{described['label']}\n(probability)")
+    return _genome_axis(ax, contigs)
+
+
+def _class_colours(count: int) -> list[str]:
+    palette = ["#56B4E9", "#B9C4CE", "#F0E442", "#009E73", "#CC79A7", "#E69F00", "#0072B2"]
+    return [palette[index % len(palette)] for index in range(count)]
+
+
+def _genome_axis(ax: Axes, contigs: Mapping[str, tuple[float, float]]) -> Axes:
+    ends = list(contigs.values())
+    ax.set_xlim(ends[0][0], ends[-1][1])
+    if len(contigs) == 1:
+        ax.set_xlabel(f"Position on contig {next(iter(contigs))} (Mb)")
+    else:
+        ax.set_xticks([(left + right) / 2 for left, right in ends], list(contigs))
+        for _, right in ends[:-1]:
+            ax.axvline(right, color=COLOURS["band_dark"], linewidth=0.5)
+        ax.tick_params(axis="x", length=0)
+        ax.set_xlabel("Contig")
+    return ax

@@ -1,0 +1,116 @@
+"""How every figure looks: colours, sizes, and axes that a reader can read."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+
+__all__ = ["COLOURS", "DPI", "RC", "WIDTH", "axis_label", "note", "number", "scale_axis"]
+
+DPI = 150
+WIDTH = 7.2
+"""Inches: a full page of text."""
+
+# Okabe & Ito's palette, told apart with every common kind of colour blindness.
+COLOURS = {
+    "network": "#0072B2",
+    "second": "#56B4E9",
+    "baseline": "#7A7A7A",
+    "warning": "#D55E00",
+    "truth": "#000000",
+    "good": "#009E73",
+    "band": "#E4E8EC",
+    "band_dark": "#B9C4CE",
+}
+
+RC: Any = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 8,
+    "axes.linewidth": 0.6,
+    "axes.edgecolor": "#444444",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "lines.linewidth": 1.2,
+    "figure.dpi": DPI,
+    "savefig.dpi": DPI,
+    "figure.constrained_layout.use": True,
+    "figure.constrained_layout.h_pad": 0.07,
+    "figure.constrained_layout.w_pad": 0.06,
+}
+
+
+def number(value: float, _position: int | None = None) -> str:
+    """A number as a reader writes it: 5,000 or 0.25, and 1×10⁻⁸ where zeros would have to be counted."""
+    if value == 0:
+        return "0"
+    if not math.isfinite(value):
+        return str(value)
+    exponent = math.floor(math.log10(abs(value)))
+    if -3 <= exponent < 6:
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    mantissa = f"{value / 10.0**exponent:.3g}"
+    power = str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{mantissa}×10{power}"
+
+
+def axis_label(label: str, unit: str | None) -> str:
+    """A quantity with its unit."""
+    return f"{label} ({unit})" if unit else label
+
+
+def scale_axis(ax: Axes, which: str, *, low: float, high: float, log: bool) -> None:
+    """Set limits a little beyond [low, high] and ticks that read as plain numbers, on a linear or logarithmic axis."""
+    axis: Axis = getattr(ax, f"{which}axis")
+    set_limits = getattr(ax, f"set_{which}lim")
+    if log:
+        getattr(ax, f"set_{which}scale")("log")
+        margin = (high / low) ** 0.06
+        low, high = low / margin, high * margin
+        axis.set_major_locator(FixedLocator(_log_ticks(low, high)))
+        axis.set_minor_locator(NullLocator())
+        axis.set_minor_formatter(NullFormatter())
+    else:
+        margin = 0.06 * (high - low)
+        low, high = low - margin, high + margin
+        axis.set_major_locator(MaxNLocator(5))
+    axis.set_major_formatter(FuncFormatter(number))
+    set_limits(low, high)
+
+
+def note(ax: Axes, text: str) -> None:
+    """Small print between the title, which must be there already, and the plot."""
+    small = ax.annotate(
+        text, (0, 1), (0, 3), xycoords="axes fraction", textcoords="offset points", fontsize=6.5, color="#444444"
+    )
+    small.set_in_layout(False)  # else the layout makes room for it beside the plot
+    ax.set_title(ax.get_title("left"), pad=5 + 9 * len(text.splitlines()))
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Round numbers, as many decades as there are: 1, 2, 5 for few, tens for many."""
+    decades = math.log10(high / low)
+    steps = (1, 2, 5) if decades <= 2.2 else (1, 3) if decades <= 3.5 else (1,)
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    every = max(1, round((last - first) / 6)) if steps == (1,) else 1
+    ticks = [step * 10.0**power for power in range(first, last + 1, every) for step in steps]
+    return [tick for tick in ticks if low <= tick <= high]
+
+
+matplotlib.use("Agg")
