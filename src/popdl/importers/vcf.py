@@ -140,7 +140,8 @@ class GenotypeReader:
         PopdlError
             If the file is not sorted, a genotype has another ploidy or is not biallelic, or phase is needed and unknown.
         """
-        chosen = [self.header.samples.index(name) for name in self.samples]
+        column = {name: index for index, name in enumerate(self.header.samples)}
+        chosen = [column[name] for name in self.samples]
         stream = islice(records(self.header, chosen=chosen, ploidy=self.ploidy), self.limit)
         for contig, group in groupby(stream, key=lambda record: record.contig):
             spans = None if self.regions is None else self.regions.get(contig, [])

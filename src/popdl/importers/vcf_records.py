@@ -20,14 +20,15 @@ from popdl.importers.vcf_header import COLUMNS, Header, open_lines, quoted, read
 
 __all__ = ["Record", "decode", "records"]
 
-_TAB, _COLON, _DOT, _ZERO, _SLASH, _BAR = (ord(character) for character in "\t:.0/|")
+_TAB, _DOT, _ZERO, _SLASH, _BAR = (ord(character) for character in "\t.0/|")
 
-# What each character may be: bits, so that one look-up and one AND check a whole block of genotypes.
-_ALLELE, _SEPARATOR, _END = 1, 2, 4
-_ROLE = np.zeros(256, dtype=np.uint8)
-_ROLE[[ord(character) for character in "01."]] = _ALLELE
-_ROLE[[_SLASH, _BAR]] = _SEPARATOR
-_ROLE[[_TAB, _COLON]] = _END
+# An allele and the character after it, looked up together: the lowest two bits are the allele (0, 1, or 3 for missing), the
+# others what follows it. Pairs that cannot be are 0.
+_PHASED, _UNPHASED, _END = 4, 8, 16
+_PAIRS = np.zeros(2**16, dtype=np.uint8)
+for _allele, _bits in (("0", 0), ("1", 1), (".", 3)):
+    for _next, _bit in (("|", _PHASED), ("/", _UNPHASED), ("\t", _END), (":", _END)):
+        _PAIRS[ord(_allele) + 256 * ord(_next)] = _bits | _bit
 
 
 @dataclass(slots=True)
@@ -169,7 +170,7 @@ def decode(characters: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     Parameters
     ----------
     characters : ndarray of shape (num_records, num_individuals, 2 · ploidy), dtype=uint8
-        For instance ``0|1`` and the tab or colon that ends it.
+        For instance ``0|1`` and the tab or colon that ends it. Contiguous.
 
     Returns
     -------
@@ -181,20 +182,17 @@ def decode(characters: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         Where the genotype has another ploidy, or an allele other than 0, 1 and missing.
     """
     ploidy = characters.shape[-1] // 2
-    expected = np.array([_ALLELE, _SEPARATOR] * (ploidy - 1) + [_ALLELE, _END], dtype=np.uint8)
-    fits = (_ROLE[characters] & expected).astype(bool)
-    alleles = (characters[..., 0::2] - _ZERO).view(np.int8)
-    # "." is two below "0".
-    np.maximum(alleles, -1, out=alleles)
+    codes = _PAIRS[characters.view("<u2")]
+    alleles = (codes << 6).view(np.int8) >> 6  # the sign of a two-bit number: 3 is −1
+    expected = np.array([_PHASED | _UNPHASED] * (ploidy - 1) + [_END], dtype=np.uint8)
     malformed = np.zeros(characters.shape[:2], dtype=bool)
-    if not fits.all():
+    if not (fits := codes & expected).all():
         malformed = ~fits.all(axis=-1)
         # A lone "." is a missing genotype of any ploidy.
-        missing = malformed & (characters[..., 0] == _DOT) & (_ROLE[characters[..., 1]] == _END)
+        missing = malformed & (codes[..., 0] == (_END | 3))
         alleles[missing] = -1
         malformed &= ~missing
     unphased = np.zeros(characters.shape[:2], dtype=bool)
-    slashes = characters[..., 1:-1:2] == _SLASH
-    if slashes.any():
+    if (slashes := codes[..., :-1] & _UNPHASED).any():
         unphased = slashes.any(axis=-1) & (alleles != alleles[..., :1]).any(axis=-1) & ~malformed
     return alleles, unphased, malformed
