@@ -1,6 +1,6 @@
-# Everything runs through .venv, which is built from requirements.lock once and again only when that file or
-# pyproject.toml changes. Paths are relative and tools are started with `python -m`, so that the project may lie in a
-# folder with a space in its name.
+# Everything runs through .venv, which is built from requirements.lock once, and again only when that file or
+# pyproject.toml changes or the folder has moved. Paths are relative and tools are started with `python -m`, so that the
+# project may lie in a folder with a space in its name.
 
 # Cores for the demo, processes for the tests.
 CORES ?= all
@@ -22,6 +22,9 @@ LOCK_FLAGS ?=
 
 RUN := .venv/bin/python -m
 
+# Marks .venv as complete. popdl is installed as a link to this folder, so the mark of another folder does not count.
+INSTALLED := .venv/installed-$(shell pwd | cksum | cut -d ' ' -f 1)
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint test-conda benchmark docs lock clean
 
@@ -38,18 +41,19 @@ help:
 	@echo 'Needs Python 3.11 or newer (PYTHON=path chooses one).'
 	@echo 'On Linux without a GPU, TORCH_INDEX=https://download.pytorch.org/whl/cpu saves several GB.'
 
-.venv/installed: requirements.lock pyproject.toml
+$(INSTALLED): requirements.lock pyproject.toml
 	@test -n '$(PYTHON)' || { echo 'popdl needs Python 3.11 or newer, and found none. Install one, or name it: make PYTHON=/path/to/python3' >&2; exit 2; }
 	@test -x .venv/bin/python || '$(PYTHON)' -m venv --clear .venv
-	$(RUN) pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url '$(TORCH_INDEX)') --requirement requirements.lock
-	$(RUN) pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@touch .venv/installed
+	@echo 'Installing what requirements.lock names into .venv: some minutes, once.'
+	@$(RUN) pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url '$(TORCH_INDEX)') --requirement requirements.lock
+	@$(RUN) pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@rm -f .venv/installed* && touch $(INSTALLED)
 
-demo: .venv/installed
+demo: $(INSTALLED)
 	$(RUN) snakemake --cores $(CORES)
 	@echo 'The report is results/demo/report.html'
 
-lint: .venv/installed
+lint: $(INSTALLED)
 	$(RUN) ruff check
 	$(RUN) ruff format --check
 	$(RUN) mypy
@@ -60,13 +64,13 @@ lint: .venv/installed
 test: lint
 	OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses $(WORKERS) --dist loadfile
 
-test-conda: .venv/installed
+test-conda: $(INSTALLED)
 	$(RUN) pytest --verbose tests/conda/run_with_conda.py
 
-benchmark: .venv/installed
+benchmark: $(INSTALLED)
 	@for benchmark in benchmarks/[!_]*.py; do .venv/bin/python "$$benchmark" || exit 1; done
 
-docs: .venv/installed
+docs: $(INSTALLED)
 	$(RUN) popdl.config.schema
 
 lock:

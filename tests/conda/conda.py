@@ -61,7 +61,7 @@ def create(environment: Path, prefix: Path) -> None:
     pip = [sys.executable, "-m", "pip", "--python", str(prefix / "bin" / "python")]
     wanted = [f"{name}=={series}.*" for name, series in packages.items()]
     lock = os.path.relpath(REPOSITORY / "requirements.lock")
-    subprocess.run([*pip, "install", "--quiet", "--constraint", lock, *wanted], check=True)
+    subprocess.run([*pip, "install", "--quiet", "--no-compile", "--constraint", lock, *wanted], check=True)
     subprocess.run([*pip, "check"], check=True)
 
 
@@ -72,6 +72,8 @@ def main(arguments: list[str]) -> None:
         print(json.dumps({"conda_prefix": os.environ["STAND_IN_CONDA"], "platform": "linux-64"}))
     elif arguments == ["config", "--get", "channel_priority", "--json"]:
         print(json.dumps({"get": {"channel_priority": "strict"}}))
+    elif arguments[0] == "clean":
+        pass  # pip leaves no archives behind
     elif arguments[:2] == ["env", "create"]:
         parser = argparse.ArgumentParser("conda env create", allow_abbrev=False)
         parser.add_argument("--quiet", action="store_true")
