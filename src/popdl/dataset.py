@@ -44,7 +44,7 @@ def encode_examples(
         left out if the recipe has none; ``num_sites`` int32 (n,), real sites in the array; ``num_sites_window`` int32 (n,), usable
         sites of the window; ``statistics`` float64 (n, num_statistics); ``dropped`` int64 (n, num_reasons).
     attributes
-        ``encoding`` (the recipe), ``fingerprint``, ``num_haplotypes``, ``max_sites``, ``sequence_length``, ``statistics`` and
+        ``num_examples``, ``encoding`` (the recipe), ``fingerprint``, ``num_haplotypes``, ``max_sites``, ``sequence_length``, ``statistics`` and
         ``dropped_reasons`` (names).
     """
     settings = encoder.settings
@@ -82,6 +82,7 @@ def encode_examples(
     if settings.positions != "none":
         arrays["positions"] = np.array(positions, dtype=np.float32).reshape(n, settings.max_sites)
     attributes: dict[str, Any] = {
+        "num_examples": n,
         "encoding": encoder.recipe,
         "fingerprint": encoder.fingerprint,
         "num_haplotypes": encoder.num_haplotypes,
@@ -126,7 +127,7 @@ def encode_shard(source: Path, output: Path, *, encoding: Encoding, seed: int) -
         arrays, attributes = encode_examples(encoder, examples)
     except PopdlError as error:
         raise PopdlError(f"{source}: {error}") from None
-    copied = {key: raw.attributes[key] for key in ("first_example", "num_examples", "parameters", "classes")}
+    copied = {key: raw.attributes[key] for key in ("first_example", "parameters", "classes")}
     write_shard(
         output,
         kind="dataset",

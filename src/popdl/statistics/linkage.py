@@ -40,7 +40,7 @@ def linkage_by_distance(genotypes: np.ndarray, positions: np.ndarray, *, sequenc
     num_bins = len(EDGES) - 1
     means = np.full(num_bins, np.nan)
     ones, called = allele_counts(genotypes)
-    common = np.flatnonzero(np.minimum(ones, called - ones) >= MIN_FREQUENCY * np.maximum(called, 1))
+    common = np.flatnonzero(np.minimum(ones, called - ones) / np.maximum(called, 1) >= MIN_FREQUENCY)
     if len(common) < 2:
         return means
     positions = positions[common]
