@@ -302,6 +302,13 @@ def test_too_many_individuals(vcf, tmp_path):
     [
         ({"alleles": "derived"}, {"size": LENGTH}, "ancestral: the networks take derived alleles"),
         ({"positions": "relative"}, {"sites": 60}, "windows.sites: such windows differ in length"),
+        (
+            {"crop_length": 15_000},
+            {"sites": 60},
+            "windows.sites: such windows differ in length, but the networks take a fixed",
+        ),
+        ({}, {"sites": 59}, "windows.sites: 59, but the networks were trained on up to 60 sites"),
+        ({}, {"size": LENGTH, "step": 0.5}, "windows.step: 0.5, expected a whole number"),
         ({"crop_length": 15_000}, {"size": 10_000}, "windows.size: 10000 bp, but the networks take 15000 bp of each"),
     ],
 )

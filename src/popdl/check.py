@@ -129,8 +129,20 @@ def _setting_problems(application: Application, encoder: Encoder) -> list[str]:
             problems.append(
                 f"windows.size: {windows.size:g} bp, but the networks take {encoder.window_length:g} bp of each; use longer windows."
             )
-    elif settings.positions in ("absolute", "relative"):
-        problems.append(
-            f"windows.sites: such windows differ in length, but the networks take {settings.positions} positions; use windows.size."
-        )
+    else:
+        assert windows.sites is not None
+        if settings.positions in ("absolute", "relative") or settings.crop_length is not None:
+            needed = "a fixed crop_length" if settings.crop_length is not None else f"{settings.positions} positions"
+            problems.append(
+                f"windows.sites: such windows differ in length, but the networks take {needed}; use windows.size."
+            )
+        if windows.sites < settings.max_sites:
+            problems.append(
+                f"windows.sites: {windows.sites}, but the networks were trained on up to {settings.max_sites} sites; "
+                "use at least as many."
+            )
+    for key in ("size", "step"):
+        value = getattr(windows, key)
+        if value is not None and not value.is_integer():
+            problems.append(f"windows.{key}: {value:g}, expected a whole number.")
     return problems

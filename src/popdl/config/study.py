@@ -16,6 +16,7 @@ from popdl.config.reading import numbers_from_strings, read_yaml
 from popdl.config.training import Evaluation, Splits, Target, Training
 from popdl.errors import PopdlError
 from popdl.files import write_text
+from popdl.genome_builds import canonical
 from popdl.simulators._base import RecombinationMap, Simulator
 
 __all__ = ["Study", "build_study", "load_study", "simulation_section", "study_text", "write_study"]
@@ -128,9 +129,10 @@ class Study(Section):
         if application.ploidy != self.simulation.ploidy:
             problems.append(f"ploidy: {application.ploidy}, but simulation.ploidy is {self.simulation.ploidy}")
         rate = self.simulation.recombination_rate
-        if isinstance(rate, RecombinationMap) and rate.build and application.build and rate.build != application.build:
+        map_build = rate.build if isinstance(rate, RecombinationMap) else None
+        if map_build and application.build and canonical(map_build) != canonical(application.build):
             problems.append(
-                f"build: {application.build}, but simulation.recombination_rate.build is {rate.build}; use a map of the VCF's build"
+                f"build: {application.build}, but simulation.recombination_rate.build is {map_build}; use a map of the VCF's build"
             )
         if application.simulate is not None:
             names = list(self.simulation.priors)
