@@ -54,7 +54,7 @@ class TargetScale:
     def to_network(self, values: np.ndarray) -> np.ndarray:
         """Standardised values, or indices of classes; NaN stays NaN."""
         if self.task == "classification":
-            return _class_indices(values, self.classes)
+            return _class_indices(values, self.classes, name=self.label)
         assert self.mean is not None and self.sd is not None
         return ((np.log10(values) if self.scale == "log" else values) - self.mean) / self.sd
 
@@ -249,7 +249,9 @@ def _fit(name: str, target: Target, values: np.ndarray, split: np.ndarray, class
         raise PopdlError(f"targets.{name}: no example of the training split has a value; choose another target.")
     mean = sd = low = high = None
     if target.task == "classification":
-        distinct = len(np.unique(_class_indices(values, classes, name=name)[(split == "train") & ~missing]))
+        distinct = len(
+            np.unique(_class_indices(values, classes, name=f"targets.{name}")[(split == "train") & ~missing])
+        )
     else:
         if target.scale == "log" and np.nanmin(values) <= 0:
             raise PopdlError(
@@ -278,7 +280,7 @@ def _fit(name: str, target: Target, values: np.ndarray, split: np.ndarray, class
     )
 
 
-def _class_indices(values: np.ndarray, classes: Sequence[str], *, name: str = "target") -> np.ndarray:
+def _class_indices(values: np.ndarray, classes: Sequence[str], *, name: str) -> np.ndarray:
     """Index of the class of each value; NaN stays NaN.
 
     The value of a `choice` among numbers is the number, which ``classes`` names as ``f"{value:g}"``; that of a choice among
@@ -291,9 +293,7 @@ def _class_indices(values: np.ndarray, classes: Sequence[str], *, name: str = "t
     try:
         found = [math.nan if math.isnan(value) else indices[f"{value:g}"] for value in distinct]
     except KeyError as error:
-        raise PopdlError(
-            f"targets.{name}: found the value {error}, expected one of the classes {list(classes)}."
-        ) from None
+        raise PopdlError(f"{name}: found the value {error}, expected one of the classes {list(classes)}.") from None
     return np.array(found)[inverse]
 
 
