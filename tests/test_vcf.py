@@ -145,7 +145,7 @@ def test_reasons_are_counted_once_each(write):
 
 def test_regions(write):
     path = write(*(line(position) for position in (9, 10, 20, 21, 30, 31)), line(5, contig="2"))
-    regions = check_regions(["1:10-20", "1:31-40"], ["1", "2"], path=path)
+    regions = check_regions(["1:10-20", "1:31-40"], {"1": 1000, "2": None}, path=path)
     contig, left_out = read_one(path, regions=regions)
     assert contig.positions.tolist() == [9, 19, 30]
     assert left_out == {"outside_regions": 4}
@@ -205,6 +205,7 @@ def test_unphased_heterozygotes(write):
         ([line("x")], "line 10: position 'x', expected a whole number above 0"),
         ([line(0)], "line 10: position '0'"),
         ([line("٣")], "line 10: position '٣'"),
+        ([line("1" * 5000)], "line 10: position '1111"),
         ([line(1), line(2, "0|1 0|1")], "line 11: 11 columns, expected 12"),
         ([line(1), "\n"], "line 11: 1 columns, expected 12"),
         ([line(1), line(2)[:20]], "line 11: .* columns, expected 12; the file is cut short"),
@@ -237,6 +238,7 @@ def test_malformed_records(write, lines, message):
         (("\ta\tb\tc", ""), "line 9: the file has no samples"),
         (("\tb\t", "\ta\t"), "line 9: the sample 'a' is there twice"),
         (("length=2000", "length=long"), "line 8: the contig's length 'long' is not a number"),
+        (("length=2000", "length=²"), "line 8: the contig's length '²' is not a number"),
         (("ID=2,", ""), "line 8: a contig without ID"),
         ((HEADER.splitlines()[-1] + "\n", ""), "line 9: a record before the line that starts with #CHROM"),
     ],
@@ -261,20 +263,21 @@ def test_no_such_file(tmp_path):
     [
         ("chr1", "no contig 'chr1'; this file calls it '1'; contigs of this file: 1, 2"),
         ("3:1-10", "no contig '3'; contigs of this file"),
+        ("1:10-1001", "1:10-1001 ends beyond the contig, which has 1000 bp"),
     ],
 )
 def test_regions_of_other_contigs(region, message):
     with pytest.raises(PopdlError, match=message):
-        check_regions([region], ["1", "2"], path=Path("some.vcf"))
+        check_regions([region], {"1": 1000, "2": None}, path=Path("some.vcf"))
 
 
 def test_overlapping_regions():
     with pytest.raises(PopdlError, match="two of them overlap, at 1:20"):
-        check_regions(["1:20-30", "1:10-20"], ["1"], path=Path("some.vcf"))
+        check_regions(["1:20-30", "1:10-20"], {"1": None}, path=Path("some.vcf"))
 
 
 def test_a_contig_whose_name_has_a_colon():
-    assert check_regions(["HLA:1-5", "HLA:1"], ["HLA:1-5", "HLA:1"], path=Path("x")) == {
+    assert check_regions(["HLA:1-5", "HLA:1"], {"HLA:1-5": 9, "HLA:1": 9}, path=Path("x")) == {
         "HLA:1-5": [(0, None)],
         "HLA:1": [(0, None)],
     }
@@ -332,6 +335,28 @@ def test_a_flipped_byte(compressed, kind):
     path.write_bytes(content)
     with pytest.raises(PopdlError, match=r"cut short or damaged|not text|columns|found"):
         read(path)
+
+
+@pytest.mark.parametrize("kind", ["plain", "gzip", "bgzip.vcf.gz"])
+def test_no_damage_leads_to_another_error(compressed, kind):
+    """Bytes changed, cut out and put in at random: the file is read or refused, nothing else."""
+    path = compressed[kind]
+    whole = path.read_bytes()
+    random = np.random.default_rng(8)
+    outcomes = set()
+    for _ in range(150):
+        content = bytearray(whole)
+        for _ in range(random.integers(1, 4)):
+            place = int(random.integers(len(content)))
+            replacement = bytes(random.integers(0, 256, size=random.integers(0, 4), dtype=np.uint8))
+            content[place : place + int(random.integers(0, 4))] = replacement
+        path.write_bytes(content)
+        try:
+            read(path)
+            outcomes.add("read")
+        except PopdlError:
+            outcomes.add("refused")
+    assert "refused" in outcomes
 
 
 def test_bcf_of_another_ploidy_or_phase(tmp_path, write):

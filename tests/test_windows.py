@@ -120,6 +120,11 @@ def test_every_window_of_a_naive_loop():
     ]
 
 
+def test_a_region_without_data_has_rows():
+    windows = cut_all(contig_of(range(0, 200, 10)), spans=[(0, 200), (300, 500)], size=100)
+    assert [window.reason for window in windows] == ["", "", *["no data in the window"] * 2]
+
+
 # By number of sites
 
 
@@ -149,6 +154,17 @@ def test_only_sites_that_the_encoder_keeps_count():
 def test_windows_of_sites_in_a_region():
     windows = cut_all(contig_of([10, 20, 35, 70, 90]), spans=[(15, 80)], sites=3)
     assert places(windows) == [(15, 71, "")]
+
+
+def test_a_region_without_sites_has_a_row():
+    windows = cut_all(contig_of([10, 20, 35], records=range(100)), spans=[(0, 40), (50, 80)], sites=2)
+    assert places(windows) == [
+        (0, 21, ""),
+        (21, 36, "1 sites are left, fewer than windows.sites (2)"),
+        (50, 80, "no sites are left, fewer than windows.sites (2)"),
+    ]
+    (window,) = cut_all(contig_of([], records=range(5, 90)), sites=2)
+    assert (window.start, window.end, bool(window.reason)) == (0, 90, True)
 
 
 # From tree sequences to VCF and back
@@ -317,14 +333,20 @@ def test_settings_that_a_recipe_cannot_give(vcf, settings, windows, message):
     assert message in problem
 
 
-def test_a_region_without_records(vcf, tmp_path):
+@pytest.fixture
+def bare(vcf, tmp_path):
+    """The same file without contig lines."""
+    path = tmp_path / "bare.vcf"
+    path.write_text("".join(row for row in vcf.read_text().splitlines(keepends=True) if "##contig" not in row))
+    return path
+
+
+def test_a_region_without_records(bare, tmp_path):
     with pytest.raises(PopdlError, match="no record lies in that of contig '1'"):
-        encode(vcf, tmp_path, regions=["1:1000000-2000000"])
+        encode(bare, tmp_path, regions=["1:1000000-2000000"])
 
 
-def test_a_contig_of_another_name_in_a_file_without_contig_lines(vcf, tmp_path):
-    bare = tmp_path / "bare.vcf"
-    bare.write_text("".join(row for row in vcf.read_text().splitlines(keepends=True) if "##contig" not in row))
+def test_a_contig_of_another_name_in_a_file_without_contig_lines(bare, tmp_path):
     with pytest.raises(PopdlError, match="no contig 'chr1'; this file calls it '1'"):
         encode(bare, tmp_path, regions=["chr1"])
 

@@ -86,7 +86,7 @@ def prepare(
     except PopdlError as error:
         problems.append(str(error))
     try:
-        regions = check_regions(application.regions, list(header.contigs), path=vcf)
+        regions = check_regions(application.regions, header.contigs, path=vcf)
     except PopdlError as error:
         problems.append(str(error))
     if samples is not None and len(samples) * encoder.ploidy != encoder.num_haplotypes:

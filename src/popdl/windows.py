@@ -87,13 +87,10 @@ def _by_length(
 ) -> Iterator[Window]:
     size, step = round(settings.size or 0), round(settings.step or settings.size or 0)
     records = contig.record_positions[_slice(contig.record_positions, region_start, region_end)]
-    if not len(records):
-        return
-    if region_end is None:  # the windows that the data reach
-        first = max(0, (int(records[0]) - size) // step + 1)
-        stop = int(records[-1]) + 1
-    else:
+    if region_end is not None:
         first, stop = 0, region_end
+    else:  # the windows that the data reach
+        first, stop = max(0, (int(records[0]) - size) // step + 1), int(records[-1]) + 1
     for window_start in range(region_start + first * step, stop, step):
         window_end = window_start + size
         if region_end is not None and window_end > region_end:
@@ -131,6 +128,8 @@ def _by_sites(
     # Counted after the encoder's own filters: a site is one that the network could see.
     sites = encoder.filter_sites(contig.genotypes[chosen], contig.positions[chosen]).positions.astype(np.int64)
     if not len(sites):
+        end = int(contig.record_positions[-1]) + 1 if region_end is None else region_end
+        yield _window(contig, region_start, end, f"no sites are left, fewer than windows.sites ({size})")
         return
     # Windows tile the genome: each starts behind the last site before it.
     starts = np.concatenate([[sites[0] if region_end is None else region_start], sites[:-1] + 1])
@@ -237,7 +236,7 @@ def _refuse_without_data(vcf: Path, reader: GenotypeReader, used: int) -> None:
         raise PopdlError(f"{vcf}: the file has a header but no records; give a file with variants.")
     empty = [contig for contig in reader.regions or {} if contig not in reader.contigs_with_records]
     if empty:
-        check_regions(empty, reader.contigs_seen, path=vcf)
+        check_regions(empty, dict.fromkeys(reader.contigs_seen), path=vcf)
         raise PopdlError(
             f"{vcf}: regions: no record lies in that of contig {empty[0]!r}; give one that the file covers."
         )

@@ -7,8 +7,9 @@ contigs in pieces, positions beyond a contig's end, another ploidy.
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, islice, pairwise
 from pathlib import Path
@@ -61,15 +62,15 @@ class ContigGenotypes:
     they are: where these are, the file has data."""
 
 
-def check_regions(regions: Sequence[str] | None, known: Sequence[str], *, path: Path) -> Regions | None:
-    """Parse regions and refuse contigs that the file does not have.
+def check_regions(regions: Sequence[str] | None, contigs: Mapping[str, int | None], *, path: Path) -> Regions | None:
+    """Parse regions and refuse those that the file does not have.
 
     Parameters
     ----------
     regions
         ``contig`` or ``contig:start-end`` (1-based, inclusive), or None for everything.
-    known
-        The contigs of the file; empty if its header declares none, which only the records can tell then. A name may hold
+    contigs
+        The contigs of the file, with their lengths where these are known; empty if its header declares none, which only the records can tell then. A name may hold
         a colon, so a region that is the name of a contig means that contig.
     path
         The file, for messages.
@@ -83,11 +84,14 @@ def check_regions(regions: Sequence[str] | None, known: Sequence[str], *, path: 
         return None
     found: Regions = {}
     for region in regions:
-        contig, start, end = (region, None, None) if region in known else parse_region(region)
-        if known and contig not in known:
-            hint = f"; this file calls it {other_name(contig)!r}" if other_name(contig) in known else ""
-            shown = ", ".join(known[:30]) + (", …" if len(known) > 30 else "")
+        contig, start, end = (region, None, None) if region in contigs else parse_region(region)
+        if contigs and contig not in contigs:
+            hint = f"; this file calls it {other_name(contig)!r}" if other_name(contig) in contigs else ""
+            shown = ", ".join(list(contigs)[:30]) + (", …" if len(contigs) > 30 else "")
             raise PopdlError(f"{path}: regions: there is no contig {contig!r}{hint}; contigs of this file: {shown}.")
+        length = contigs.get(contig)
+        if end is not None and length is not None and end > length:
+            raise PopdlError(f"{path}: regions: {region} ends beyond the contig, which has {length} bp; shorten it.")
         found.setdefault(contig, []).append((0 if start is None else start - 1, end))
     for contig, spans in found.items():
         spans.sort(key=lambda span: span[0])
@@ -156,7 +160,7 @@ class GenotypeReader:
     ) -> ContigGenotypes:
         length = self.header.contigs.get(contig)
         batches = _Batches(self, contig)
-        record_positions: list[int] = []
+        record_positions = array("q")  # an all-sites file has a record for every bp
         previous = 0
         for record in group:
             if not previous and contig in self.contigs_seen:
@@ -236,7 +240,7 @@ class _Batches:
         self.characters = np.empty((max(1, _BATCH_BYTES // (self.shape[0] * self.shape[1])), *self.shape), np.uint8)
         self.waiting: list[Record] = []
         self.flips: list[bool] = []
-        self.positions: list[int] = []
+        self.positions = array("q")
         self.alleles: list[np.ndarray] = []
         self.num_unphased = 0
         self.first_unphased = ""

@@ -162,7 +162,7 @@ def _parse(path: Path, lines: list[tuple[int, str]], is_bcf: bool) -> Header:
             if not tags.get("ID"):
                 raise PopdlError(f"{path}, line {number}: a contig without ID: {quoted(line)}.")
             length = tags.get("length", "")
-            if length and not length.isdigit():
+            if length and not (length.isascii() and length.isdigit() and len(length) <= 10):
                 raise PopdlError(f"{path}, line {number}: the contig's length {quoted(length)} is not a number.")
             contigs[tags["ID"]] = int(length) if length else None
             if "assembly" in tags:

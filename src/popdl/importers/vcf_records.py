@@ -100,7 +100,7 @@ def _text_records(header: Header, chosen: np.ndarray, ploidy: int) -> Iterator[R
                 contig, position, _, reference, alternate, _, filter_, info = (item.decode() for item in columns)
             except UnicodeDecodeError:
                 raise PopdlError(f"{where}: the record is not text in UTF-8.") from None
-            if not (position.isascii() and position.isdigit() and int(position) > 0):
+            if not (position.isascii() and position.isdigit() and len(position) <= 10 and int(position) > 0):
                 raise PopdlError(f"{where}: position {quoted(position)}, expected a whole number above 0.")
             if not contig or " " in contig or not reference.isalpha() or not alternate:
                 raise PopdlError(
