@@ -56,6 +56,7 @@ def values() -> dict[str, Any]:
                     "sequence_length": 3e5,
                     "num_individuals": 10,
                 },
+                "samples": {"names": ["ind_0", "ind_2", "ind_4", "ind_5", "ind_7", "ind_9"]},
                 "windows": {"size": 5e4},
             }
         },
@@ -130,6 +131,9 @@ def write(folder: Path, text: str) -> Path:
         ("applications.genome.vcf", "a.vcf", r"give exactly one of vcf and simulate"),
         ("applications.genome.regions", ["20:9-1"], r"1 ≤ start ≤ end, found '20:9-1'"),
         ("applications.genome.simulate.parameters", {"recent_size": 1}, r"event_time is missing"),
+        ("applications.genome.samples.number", 5, r"samples: 5 individuals of ploidy 2 are 10 haplotypes, .* on 12"),
+        ("applications.genome.samples", {"names": ["a", "b"]}, r"samples: 2 individuals of ploidy 2 are 4 haplotypes"),
+        ("applications.genome.samples", None, r"samples: 10 individuals of ploidy 2 are 20 haplotypes"),
         ("applications.genome.ploidy", 1, r"ploidy: 1, but simulation\.ploidy is 2"),
         ("encoding.crop_length", 6e4, r"encoding\.crop_length: 60000 bp is longer than simulation\.sequence_length"),
         ("encoding.crop", "center", r"encoding\.crop: .*'centre'.*\(found 'center'\)"),

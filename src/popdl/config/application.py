@@ -101,6 +101,15 @@ class Application(Section):
             raise ValueError("give exactly one of vcf and simulate")
         return self
 
+    @property
+    def num_individuals(self) -> int | None:
+        """How many individuals are used, where the config alone decides that."""
+        if self.samples is not None and self.samples.number is not None:
+            return self.samples.number
+        if self.samples is not None and self.samples.names is not None:
+            return len(self.samples.names)
+        return self.simulate.num_individuals if self.simulate is not None and self.samples is None else None
+
 
 def parse_region(region: str) -> tuple[str, int | None, int | None]:
     """Split ``contig`` or ``contig:start-end`` (1-based, inclusive); thousands may be set apart by commas."""

@@ -134,6 +134,13 @@ class Study(Section):
             problems.append(
                 f"build: {application.build}, but simulation.recombination_rate.build is {map_build}; use a map of the VCF's build"
             )
+        if (individuals := application.num_individuals) is not None:
+            haplotypes, needed = individuals * application.ploidy, self.simulation.total_haplotypes
+            if haplotypes != needed:
+                problems.append(
+                    f"samples: {individuals} individuals of ploidy {application.ploidy} are {haplotypes} haplotypes, "
+                    f"but the networks are trained on {needed} (simulation.num_haplotypes)"
+                )
         if application.simulate is not None:
             names = list(self.simulation.priors)
             given = application.simulate.parameters
