@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib.metadata
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ import popdl
 from popdl import priors, seeds, store
 from popdl.errors import PopdlError
 from popdl.simulators._base import Example, Simulator
+from popdl.simulators._memory import tune_memory
 
-__all__ = ["keep_freed_memory", "simulate_shard"]
+__all__ = ["simulate_shard"]
 
 
 def simulate_shard(simulation: Simulator, *, seed: int, shard: int, output: Path) -> None:
@@ -45,7 +45,7 @@ def simulate_shard(simulation: Simulator, *, seed: int, shard: int, output: Path
             f"shard {shard}: the study has {simulation.num_examples} examples in "
             f"{-(-simulation.num_examples // simulation.shard_size)} shards, numbered from 0."
         )
-    keep_freed_memory()
+    tune_memory()
     examples: list[Example] = []
     labels: list[list[float]] = []
     scenarios = [example // simulation.replicates for example in range(first, last)]
@@ -69,20 +69,6 @@ def simulate_shard(simulation: Simulator, *, seed: int, shard: int, output: Path
         },
         attributes={"seed": seed, "first_example": first, "num_examples": last - first, **_attributes(simulation)},
     )
-
-
-def keep_freed_memory() -> None:
-    """Tell glibc to keep the memory that is freed, for as long as the process lives.
-
-    msprime takes and frees several MB for each simulation. By default these go back to the kernel every time, and for short
-    windows faulting the pages in again takes longer than the simulation. Other C libraries have no such setting.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        # The numbers are those of glibc's malloc.h.
-        mallopt(-4, 0)  # M_MMAP_MAX: take large blocks from the heap
-        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: never shrink the heap
-        mallopt(-2, 64 * 2**20)  # M_TOP_PAD: grow it in large steps
 
 
 def _attributes(simulation: Simulator) -> dict[str, Any]:
