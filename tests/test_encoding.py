@@ -107,6 +107,14 @@ def test_phase_is_irrelevant_where_ignored(
     assert same(encode(genotypes, positions, generator()), encode(swapped, positions, generator()))
 
 
+@pytest.mark.parametrize("heterozygote", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("flip", [False, True])
+def test_heterozygotes_do_not_settle_ties(heterozygote: tuple[int, int], flip: bool) -> None:
+    site = np.array([[*heterozygote, 1, 1, 0, 0]], dtype=np.int8)
+    example = encoder(phase="ignore").encode(1 - site if flip else site, np.array([1.0]), generator())
+    assert example.genotypes[:, 0].tolist() == [1, 0, 0, 0, 1, 1]
+
+
 def test_ignored_phase_writes_heterozygotes_as_one_zero() -> None:
     genotypes = np.array([[0, 1, 1, 0, 0, 0], [-1, 1, 0, 0, 0, -1]], dtype=np.int8)
     example = encoder(phase="ignore").encode(genotypes, np.array([1.0, 2.0]), generator())

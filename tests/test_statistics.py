@@ -181,8 +181,10 @@ def test_haplotype_statistics_by_hand() -> None:
     assert values == pytest.approx(
         {"h1": h1, "h12": (25 + 1) / 36, "h2_h1": (h1 - 9 / 36) / h1, "distinct_haplotypes": 3}
     )
-    genotypes[0, 0] = -1  # taken for the more frequent allele, so nothing changes
-    assert haplotype_statistics(genotypes) == values
+    # A missing allele is taken for the more frequent one, be it 0 or 1: nothing changes.
+    for with_missing in (genotypes.copy(), 1 - genotypes):
+        with_missing[0, 0] = -1
+        assert haplotype_statistics(with_missing) == values
 
 
 def test_haplotypes_are_those_of_the_central_stretch(window: tuple[np.ndarray, np.ndarray]) -> None:
