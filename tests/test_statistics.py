@@ -183,7 +183,7 @@ def test_haplotype_statistics_by_hand() -> None:
     )
     # A missing allele is taken for the more frequent one, be it 0 or 1: nothing changes.
     for with_missing in (genotypes.copy(), 1 - genotypes):
-        with_missing[0, 0] = -1
+        with_missing[1, 0] = -1
         assert haplotype_statistics(with_missing) == values
 
 
