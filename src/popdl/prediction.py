@@ -158,7 +158,7 @@ def predict_windows(models: Sequence[Path], *, windows: Path, output: Path, bed:
     assessment = assess(loaded[0].card["realism"], shard["statistics"][rows])
     table["outside_domain"] = pd.Series(np.where(assessment.outside, "yes", "no"), index=rows, dtype=object)
     table["domain_percentile"] = pd.Series(assessment.percentile, index=rows, dtype=float)
-    table["reason"] = np.where(reasons == "", None, reasons)
+    table["reason"] = [reason or None for reason in reasons]
     write_text(output, _text(table))
     score = (10 * (100 - table["domain_percentile"].fillna(100.0))).round().astype(int)
     features = pd.DataFrame(

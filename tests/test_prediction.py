@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import dataclasses
+
+import learnable
+import numpy as np
+import pandas as pd
+import pytest
+
+from popdl.dataset import open_shards, read_array, read_parameters
+from popdl.errors import PopdlError
+from popdl.loader import PackedData
+from popdl.model import load_model
+from popdl.prediction import predict_arrays, predict_test, predict_windows
+from popdl.realism import assess
+from popdl.splits import read_splits
+
+REASONS = ["", "", "too few sites", "", "no sites", ""]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return learnable.dataset(tmp_path_factory.mktemp("learnable"))
+
+
+@pytest.fixture(scope="module")
+def models(data, tmp_path_factory):
+    return [
+        learnable.fit(data, tmp_path_factory.mktemp("trained"), replicate=replicate)["output"] for replicate in (0, 1)
+    ]
+
+
+@pytest.fixture(scope="module")
+def windows(data, tmp_path_factory):
+    return learnable.windows(tmp_path_factory.mktemp("windows"), data["shards"][0], reasons=REASONS)
+
+
+def read(path):
+    return pd.read_csv(path, sep="\t", na_values=["."], keep_default_na=False)
+
+
+def test_predictions_are_the_outputs_on_the_natural_scale(models, data):
+    model = load_model(models[0])
+    packed = PackedData.from_shards(data["shards"])
+    rows = np.array([5, 0, 17])
+    table = predict_arrays([model], packed, rows)
+    import torch
+
+    with torch.no_grad():
+        outputs = model.module(*packed.batch(torch.from_numpy(rows))).double().numpy()
+    target = model.card["targets"]["size"]
+    value = outputs[:, 0] * target["sd"] + target["mean"]
+    width = model.card["intervals"]["half_widths"]["size"]
+    np.testing.assert_allclose(table["size"], 10**value, rtol=1e-5)
+    np.testing.assert_allclose(table["size_low"], 10 ** (value - width), rtol=1e-5)
+    np.testing.assert_allclose(table["size_high"], 10 ** (value + width), rtol=1e-5)
+    odds = np.exp(outputs[:, 1:3])
+    np.testing.assert_allclose(table[["kind_p_even", "kind_p_rare"]], odds / odds.sum(1, keepdims=True), rtol=1e-5)
+    assert table["kind"].tolist() == [["even", "rare"][index] for index in outputs[:, 1:3].argmax(1)]
+
+
+def test_batch_size_makes_no_difference(models, data):
+    model = load_model(models[0])
+    packed = PackedData.from_shards(data["shards"])
+    assert len(packed.num_sites.unique()) > 5
+    rows = np.arange(packed.num_examples)
+    one, many = (predict_arrays([model], packed, rows, batch_size=size) for size in (1, 64))
+    pd.testing.assert_frame_equal(one, many, rtol=1e-5)
+
+
+def test_several_models_are_averaged_on_the_scale_of_the_target(models, data):
+    packed = PackedData.from_shards(data["shards"])
+    rows = np.arange(9)
+    loaded = [load_model(path) for path in models]
+    first, second = (predict_arrays([model], packed, rows) for model in loaded)
+    both = predict_arrays(loaded, packed, rows)
+    np.testing.assert_allclose(both["size"], np.sqrt(first["size"] * second["size"]))
+    np.testing.assert_allclose(both["kind_p_rare"], (first["kind_p_rare"] + second["kind_p_rare"]) / 2)
+    widest = max(model.card["intervals"]["half_widths"]["size"] for model in loaded)
+    np.testing.assert_allclose(np.log10(both["size_high"] / both["size"]), widest)
+
+
+def test_the_test_split_is_predicted_beside_its_truth(models, data, tmp_path):
+    predict_test(models[0], shards=data["shards"], splits=data["splits"], output=tmp_path / "test.tsv")
+    table = read(tmp_path / "test.tsv")
+    assert list(table.columns) == [
+        *("example", "size_true", "size", "size_low", "size_high"),
+        *("kind_true", "kind", "kind_p_even", "kind_p_rare"),
+    ]
+    rows = np.flatnonzero(read_splits(data["splits"])["split"] == "test")
+    assert table["example"].tolist() == rows.tolist()
+    truths = read_parameters(open_shards(data["shards"]), ["size", "kind"])[rows]
+    assert np.isnan(truths[:, 0]).any()  # a missing truth is "."
+    np.testing.assert_array_equal(table["size_true"], truths[:, 0])
+    assert table["kind_true"].tolist() == [["even", "rare"][int(kind)] for kind in truths[:, 1]]
+    packed = PackedData.from_shards(data["shards"])
+    np.testing.assert_allclose(table["size"], predict_arrays([load_model(models[0])], packed, rows)["size"], rtol=1e-6)
+
+
+def test_windows_with_a_reason_get_no_prediction(models, data, windows, tmp_path):
+    predict_windows(models[:1], windows=windows, output=tmp_path / "out.tsv", bed=tmp_path / "out.bed")
+    table = read(tmp_path / "out.tsv")
+    assert list(table.columns) == [
+        *("contig", "start", "end", "n_sites", "size", "size_low", "size_high"),
+        *("kind", "kind_p_even", "kind_p_rare", "outside_domain", "domain_percentile", "reason"),
+    ]
+    assert table["start"].tolist() == [0, 1000, 2000, 3000, 4000, 5000]
+    assert table["n_sites"].tolist() == read_array(open_shards(data["shards"]), "num_sites_window")[:6].tolist()
+    assert table["reason"].fillna("").tolist() == REASONS
+    has_reason = np.array(REASONS) != ""
+    assert table.loc[has_reason, "size":"domain_percentile"].isna().all().all()
+    assert table.loc[~has_reason, "size":"domain_percentile"].notna().all().all()
+    rows = np.flatnonzero(~has_reason)
+    expected = predict_arrays([load_model(models[0])], PackedData.from_shards(data["shards"]), rows)
+    np.testing.assert_allclose(table["size"][rows], expected["size"], rtol=1e-5)
+    reference = load_model(models[0]).card["realism"]
+    found = assess(reference, read_array(open_shards(data["shards"]), "statistics")[rows])
+    assert table["outside_domain"][rows].tolist() == ["yes" if outside else "no" for outside in found.outside]
+
+
+def test_bed_has_a_line_per_window(models, windows, tmp_path):
+    predict_windows(models[:1], windows=windows, output=tmp_path / "out.tsv", bed=tmp_path / "out.bed")
+    table = read(tmp_path / "out.tsv")
+    bed = read(tmp_path / "out.bed")
+    assert list(bed.columns[:6]) == ["#chrom", "start", "end", "name", "score", "strand"]
+    assert list(bed.columns[6:]) == list(table.columns[3:])
+    assert (bed["end"] - bed["start"] == 1000).all() and bed["start"].min() == 0
+    assert bed["score"].between(0, 1000).all()
+    assert (bed["score"][table["reason"].notna()] == 0).all()
+    assert bed["name"].tolist() == [f"window_{number}" for number in range(1, 7)]
+
+
+def test_a_genome_without_any_window_to_predict(models, data, tmp_path):
+    windows = learnable.windows(tmp_path, data["shards"][0], reasons=["no sites", "no sites"])
+    predict_windows(models, windows=windows, output=tmp_path / "out.tsv", bed=tmp_path / "out.bed")
+    table = read(tmp_path / "out.tsv")
+    assert table["size"].isna().all() and table["reason"].tolist() == ["no sites"] * 2
+
+
+def test_data_of_another_encoding_are_refused(models, tmp_path):
+    other = learnable.dataset(tmp_path, max_sites=16)
+    with pytest.raises(PopdlError, match=r"takes other data: max_sites expected 24, found 16; encode"):
+        predict_test(models[0], shards=other["shards"], splits=other["splits"], output=tmp_path / "test.tsv")
+    assert not (tmp_path / "test.tsv").exists()
+
+
+def test_models_with_other_targets_are_not_averaged(models, data):
+    first, second = (load_model(path) for path in models)
+    card = {**second.card, "targets": {"time": second.card["targets"]["size"]}}
+    with pytest.raises(PopdlError, match=r"its targets are time, those of .* are size, kind"):
+        predict_arrays(
+            [first, dataclasses.replace(second, card=card)], PackedData.from_shards(data["shards"]), np.arange(2)
+        )
