@@ -107,13 +107,9 @@ def _networks(known: list[str]) -> dict[str, Any]:
 
 
 def _close_parameters(definition: dict[str, Any], simulator: type[Simulator]) -> None:
-    """Name the parameters of a simulator, unless they depend on its settings; tell a map of recombination by its key."""
+    """Name the parameters of a simulator, unless they depend on its settings."""
     properties = definition["properties"]
     properties["simulator"] = {"description": properties["simulator"]["description"], "type": "string"}
-    rate = properties["recombination_rate"]
-    if "anyOf" in rate:
-        by_map, by_prior = rate.pop("anyOf")
-        rate |= {"if": {"type": "object", "required": ["map"]}, "then": by_map, "else": by_prior}
     if simulator.needed_parameters is Simulator.needed_parameters:
         properties["parameters"] |= {
             "properties": {name: {"$ref": "#/$defs/Prior"} for name in simulator.needs},
@@ -139,12 +135,8 @@ def _tidy(node: Any, names: dict[str, str], definitions: dict[str, Any]) -> Any:
     if "patternProperties" in tidy:
         ((pattern, values),) = tidy.pop("patternProperties").items()
         tidy |= {"propertyNames": {"pattern": pattern}, "additionalProperties": values}
-    branches = tidy.get("anyOf")
-    if isinstance(branches, list):
-        types = [_type(branch, definitions) for branch in branches]
-        if None not in types and len(set(types)) == len(types):
-            del tidy["anyOf"]
-            tidy |= _decide(list(zip(types, branches, strict=True)))
+    if "anyOf" in tidy:
+        tidy |= _decide(tidy.pop("anyOf"), definitions)
     return tidy
 
 
@@ -154,12 +146,20 @@ def _type(branch: dict[str, Any], definitions: dict[str, Any]) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _decide(branches: list[tuple[str | None, dict[str, Any]]]) -> dict[str, Any]:
-    """``if type … then … else …``; null is asked for first, the first other branch is the one that errors speak of."""
-    others = [(found, branch) for found, branch in branches if found != "null"]
-    *rest, (_, decision) = reversed(others)
-    for found, branch in rest:
-        decision = {"if": {"type": found}, "then": branch, "else": decision}
+def _decide(branches: list[dict[str, Any]], definitions: dict[str, Any]) -> dict[str, Any]:
+    """``if … then … else …`` by type, null first; errors speak of the first other branch where none fits."""
+    others = [branch for branch in branches if branch != {"type": "null"}]
+    types = [_type(branch, definitions) for branch in others]
+    decision: dict[str, Any]
+    if {"$ref": "#/$defs/RecombinationMap"} in others:
+        by_map, by_prior = others
+        decision = {"if": {"type": "object", "required": ["map"]}, "then": by_map, "else": by_prior}
+    elif len(others) > 1 and (None in types or len(set(types)) < len(types)):
+        decision = {"anyOf": others}
+    else:
+        decision = others[0]
+        for found, branch in zip(types[1:], others[1:], strict=True):
+            decision = {"if": {"type": found}, "then": branch, "else": decision}
     return {"if": {"type": "null"}, "else": decision} if len(others) < len(branches) else decision
 
 
