@@ -56,7 +56,7 @@ def test_training_learns_both_targets(data, tmp_path):
     history = pd.read_csv(outputs["history"])
     assert history["validation_loss"].min() < 0.5 * history["validation_loss"].iloc[0]
     assert history["validation_loss_size"].min() < 0.3  # 1 is what the mean gets
-    assert history["validation_loss_kind"].min() < 0.5  # ln 2 = 0.69 is what chance gets
+    assert history["validation_loss_kind"].min() < 0.6  # ln 2 = 0.69 is what chance gets
 
 
 def test_history_has_a_row_for_every_epoch(trained):
