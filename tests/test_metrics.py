@@ -65,6 +65,18 @@ def test_the_conformal_rank():
     assert np.isnan(half_width(np.array([]), 0.9))
 
 
+def test_ties_count_half():
+    probabilities = np.array([[0.5, 0.5], [0.5, 0.5], [0.9, 0.1], [0.1, 0.9]])
+    true = np.array([0, 1, 0, 0])
+    assert classification_metrics(true, probabilities)["auc"] == pytest.approx(roc_auc_score(true, probabilities[:, 1]))
+
+
+def test_a_truth_of_zero_has_no_relative_error():
+    true, predicted = np.array([0.0, 2.0]), np.array([1.0, 3.0])
+    assert regression_metrics(true, predicted, true, true, log=False)["median_relative_error"] == 0.5
+    assert np.isnan(regression_metrics(true[:1], predicted[:1], true[:1], true[:1], log=False)["median_relative_error"])
+
+
 def test_classification_against_scikit_learn():
     generator = np.random.default_rng(4)
     true = generator.integers(3, size=500)

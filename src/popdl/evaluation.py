@@ -128,7 +128,9 @@ def read_predictions(path: Path, targets: Mapping[str, Target]) -> pd.DataFrame:
             *(column for target, described in targets.items() for column in _columns(target, described)),
         ]
         if missing := [column for column in needed if column not in table]:
-            raise PopdlError(f"{path}: expected the column {missing[0]!r}, found {', '.join(table)}; predict anew.")
+            raise PopdlError(
+                f"{path}: expected the column {missing[0]!r}, found {', '.join(map(str, table.columns))}; predict anew."
+            )
         words = {column for target, described in targets.items() for column in _class_columns(target, described)}
         return table[needed].astype({column: "float64" for column in needed if column not in words})
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -47,19 +46,17 @@ def regression_metrics(
     """
     error = predicted - true
     total = float(((true - true.mean()) ** 2).sum())
-    relative = np.abs(10.0**error - 1) if log else np.abs(error) / np.where(true == 0, np.nan, np.abs(true))
-    varied = np.ptp(true) > 0 and np.ptp(predicted) > 0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of an all-NaN slice: then NaN is the answer
-        return {
-            "r2": 1 - float((error**2).sum()) / total if total > 0 else np.nan,
-            "rmse": float(np.sqrt((error**2).mean())),
-            "bias": float(error.mean()),
-            "mae": float(np.abs(error).mean()),
-            "pearson": float(np.corrcoef(true, predicted)[0, 1]) if varied else np.nan,
-            "coverage": float(((low <= true) & (true <= high)).mean()),
-            "median_relative_error": float(np.nanmedian(relative)),
-        }
+    defined = np.ones(len(true), dtype=bool) if log else true != 0
+    relative = np.abs(10.0**error - 1) if log else np.abs(error[defined]) / np.abs(true[defined])
+    return {
+        "r2": 1 - float((error**2).sum()) / total if total > 0 else np.nan,
+        "rmse": float(np.sqrt((error**2).mean())),
+        "bias": float(error.mean()),
+        "mae": float(np.abs(error).mean()),
+        "pearson": _correlation(true, predicted),
+        "coverage": float(((low <= true) & (true <= high)).mean()),
+        "median_relative_error": float(np.median(relative)) if defined.any() else np.nan,
+    }
 
 
 def classification_metrics(true: np.ndarray, probabilities: np.ndarray) -> Metrics:
@@ -159,5 +156,15 @@ def _auc(positive: np.ndarray, scores: np.ndarray) -> float:
     num_negative = len(positive) - num_positive
     if num_positive == 0 or num_negative == 0:
         return np.nan
-    ranks = scipy.stats.rankdata(scores)
+    ordered = np.sort(scores)
+    # Ties share the mean of their ranks.
+    ranks = (np.searchsorted(ordered, scores) + np.searchsorted(ordered, scores, side="right") + 1) / 2
     return float((ranks[positive].sum() - num_positive * (num_positive + 1) / 2) / (num_positive * num_negative))
+
+
+def _correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Pearson's correlation; NaN if one side does not vary."""
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return np.nan
+    first, second = first - first.mean(), second - second.mean()
+    return float((first @ second) / np.sqrt((first @ first) * (second @ second)))

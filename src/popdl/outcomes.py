@@ -102,4 +102,4 @@ def _read_windows(path: Path, targets: Mapping[str, Mapping[str, Any]]) -> pd.Da
 def _read_table(path: Path, *, words: list[str]) -> pd.DataFrame:
     types = dict.fromkeys([*words, "outside_domain"], str)
     table = pd.read_csv(path, sep="\t", dtype=types, keep_default_na=False, na_values=["."])
-    return table.assign(outside_domain=table["outside_domain"].isin(["yes", "True", "true", "1"]))
+    return table.assign(outside_domain=table["outside_domain"] == "yes")

@@ -83,7 +83,7 @@ def scale_axis(ax: Axes, which: str, *, low: float, high: float, log: bool) -> N
         getattr(ax, f"set_{which}scale")("log")
         margin = (high / low) ** 0.06
         low, high = low / margin, high * margin
-        axis.set_major_locator(FixedLocator(_log_ticks(low, high)))
+        axis.set_major_locator(MaxNLocator(4) if high < 4 * low else FixedLocator(_log_ticks(low, high)))
         axis.set_minor_locator(NullLocator())
         axis.set_minor_formatter(NullFormatter())
     else:

@@ -1,0 +1,160 @@
+"""What stands at the end of the report: what was left out, versions, run times, and what to cite."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from popdl.model import read_card
+from popdl.outcomes import Outcomes
+from popdl.splits import read_splits
+from popdl.store import read_shard, shard_paths
+
+__all__ = ["dropped", "references", "run_times", "training_table", "versions"]
+
+SIMULATION = "simulations"
+REFERENCES = {
+    "msprime": "Baumdicker F. et al. (2022) Efficient ancestry and mutation simulation with msprime 1.0. Genetics 220: iyab229.",
+    "stdpopsim": "Adrion J.R. et al. (2020) A community-maintained standard library of population genetic models. eLife 9: e54967.",
+    "exchangeable": "Chan J. et al. (2018) A likelihood-free inference framework for population genetic data using exchangeable neural networks. NeurIPS 31.",
+    "flagel": "Flagel L., Brandvain Y. & Schrider D.R. (2019) The unreasonable effectiveness of convolutional neural networks in population genetic inference. Mol. Biol. Evol. 36: 220–238.",
+    "intervals": "Lei J. et al. (2018) Distribution-free predictive inference for regression. J. Am. Stat. Assoc. 113: 1094–1111.",
+    "scikit-learn": "Pedregosa F. et al. (2011) Scikit-learn: machine learning in Python. J. Mach. Learn. Res. 12: 2825–2830.",
+    "snakemake": "Mölder F. et al. (2021) Sustainable data analysis with Snakemake. F1000Research 10: 33.",
+}
+
+
+def training_table(outcomes: Outcomes) -> list[dict[str, Any]]:
+    """One row per trained network, in the order of their validation loss."""
+    rows = []
+    for name, history in outcomes.histories.items():
+        card = read_card(outcomes.results.model(name))
+        rows.append(
+            {
+                "name": name,
+                "num_parameters": card.get("num_parameters"),
+                "epochs": len(history),
+                "kept": int(history["epoch"].iloc[int(history["validation_loss"].argmin())]),
+                "validation_loss": f"{card['validation_loss']:.4f}",
+                "seconds": float(history["seconds"].sum()),
+                "examples_per_second": float(history["examples_per_second"].mean()),
+                "waiting": f"{history['waiting_share'].mean():.1%}",
+                "best": name == outcomes.best,
+            }
+        )
+    return sorted(rows, key=lambda row: float(row["validation_loss"]))
+
+
+def dropped(outcomes: Outcomes) -> list[dict[str, Any]]:
+    """Everything that was left out, counted, with the reason; a count of zero says that it was looked for."""
+    rows = [*_dropped_simulations(outcomes), *_missing_targets(outcomes)]
+    for name in outcomes.windows:
+        rows += _dropped_windows(outcomes, name)
+    return rows
+
+
+def _row(where: str, what: str, reason: str, number: float, total: float | None = None) -> dict[str, Any]:
+    share = f"{number / total:.2%}" if total else ""
+    return {"where": where, "what": what, "reason": reason, "count": int(number), "share": share}
+
+
+def _dropped_simulations(outcomes: Outcomes) -> Iterator[dict[str, Any]]:
+    paths = shard_paths(outcomes.results.dataset(0).parent)
+    if not paths:
+        return
+    reasons: list[str] = []
+    sites = cropped = empty = examples = 0
+    by_reason: Any = 0
+    for path in paths:
+        shard = read_shard(path, kind="dataset")
+        reasons = shard.attributes["dropped_reasons"]
+        in_window, in_array = shard["num_sites_window"], shard["num_sites"]
+        sites += int(in_window.sum())
+        cropped += int((in_window - in_array).sum())
+        empty += int((in_array == 0).sum())
+        examples += len(in_array)
+        by_reason = by_reason + shard["dropped"].sum(axis=0)
+    total = sites + int(by_reason.sum())
+    yield _row(SIMULATION, "simulations", "without a site in the array", empty, examples)
+    for reason, number in zip(reasons, by_reason, strict=True):
+        yield _row(SIMULATION, "sites", reason.replace("_", " "), number, total)
+    yield _row(SIMULATION, "sites", "beyond the crop (encoding.max_sites, crop_length)", cropped, total)
+    if outcomes.results.splits.is_file():
+        split = read_splits(outcomes.results.splits)["split"]
+        yield _row(
+            SIMULATION,
+            "simulations",
+            "in no split (splits add up to less than 1)",
+            (split == "unused").sum(),
+            len(split),
+        )
+
+
+def _missing_targets(outcomes: Outcomes) -> Iterator[dict[str, Any]]:
+    for described in outcomes.targets.values():
+        number = sum(described["num_missing"].values())
+        yield _row(
+            SIMULATION, f"values of {described['label']}", "missing, masked in the loss and in the scores", number
+        )
+
+
+def _dropped_windows(outcomes: Outcomes, name: str) -> Iterator[dict[str, Any]]:
+    shard = read_shard(outcomes.results.application(name) / "windows.zarr", kind="windows")
+    for why, number in shard.attributes["records"].items():
+        yield _row(name, "VCF records", why.replace("_", " "), number)
+    in_window, in_array = shard["num_sites_window"], shard["num_sites"]
+    by_reason = shard["dropped"].sum(axis=0)
+    total = float(in_window.sum() + by_reason.sum())
+    for reason, number in zip(shard.attributes["dropped_reasons"], by_reason, strict=True):
+        yield _row(name, "sites", reason.replace("_", " "), number, total)
+    cropped = (in_window - in_array).sum()
+    yield _row(name, "sites", "beyond the crop (encoding.max_sites, crop_length)", cropped, total)
+    for why, number in Counter(filter(None, shard.attributes["reasons"])).most_common():
+        yield _row(name, "windows", f"no prediction: {why}", number, len(in_window))
+
+
+def run_times(outcomes: Outcomes) -> list[dict[str, Any]]:
+    """Time and memory of each rule, from Snakemake's benchmark files; empty where the study ran without Snakemake."""
+    folder = outcomes.results.folder / "benchmarks"
+    parts = []
+    for path in sorted(folder.rglob("*.tsv")):
+        table = pd.read_csv(path, sep="\t", na_values=["-", "NA"])
+        if {"s", "max_rss", "cpu_time"} <= set(table.columns):
+            rule = path.relative_to(folder).with_suffix("").parts[0]
+            parts.append(table[["s", "max_rss", "cpu_time"]].astype(float).assign(rule=rule))
+    if not parts:
+        return []
+    jobs = pd.concat(parts)
+    rows = []
+    for name, part in jobs.groupby("rule", sort=False):
+        rows.append(
+            {
+                "rule": str(name).replace("_", " "),
+                "jobs": len(part),
+                "seconds": float(part["s"].sum()),
+                "cpu": float(part["cpu_time"].sum()),
+                "memory": float(np.nan_to_num(part["max_rss"].max())),
+            }
+        )
+    return sorted(rows, key=lambda row: -row["cpu"])
+
+
+def versions(outcomes: Outcomes) -> dict[str, str]:
+    """Software that made the results: what the model's card and the simulations say."""
+    found = dict(read_card(outcomes.results.shared_model).get("versions", {}))
+    for path in shard_paths(outcomes.results.simulations(0).parent)[:1]:
+        found = {**read_shard(path, kind="simulations").attributes["versions"], **found}
+    return found
+
+
+def references(outcomes: Outcomes) -> list[str]:
+    """Papers behind the methods that this study used."""
+    study = outcomes.study
+    used = ["msprime", *([study.simulation.simulator] if study.simulation.simulator == "stdpopsim" else [])]
+    used += sorted({str(options.get("name", key)) for key, options in study.networks.items()})
+    used += ["intervals", "scikit-learn", "snakemake"]
+    return [REFERENCES[key] for key in used if key in REFERENCES]

@@ -1,0 +1,185 @@
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from fabricated import fabricate, study
+from matplotlib.figure import Figure
+from test_evaluation import ERRORS
+
+from popdl.errors import PopdlError
+from popdl.plots import style
+from popdl.plots.figures import make_figures
+from popdl.plots.genome_track import genome_coordinates, genome_track
+from popdl.plots.parity import MANY, parity
+from popdl.plots.priors import prior_bins
+from popdl.plots.realism import LIMIT, MAX_ROWS, realism, realism_rows
+from popdl.plots.scores import scores
+from popdl.realism import LEVELS
+
+SIZE = {"task": "regression", "scale": "log", "label": "Size", "unit": "individuals", "low": 1e3, "high": 1e5}
+METRICS = {name: {"value": 0.5} for name in ("r2", "rmse", "bias")}
+
+
+@pytest.fixture
+def ax():
+    with matplotlib.rc_context(style.RC):
+        yield Figure(figsize=(3, 3)).subplots()
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("drawn")
+    made_up = study(folder)
+    results = fabricate(folder / "fabricated", made_up, errors=ERRORS, num_test=120)
+    make_figures(results=results.folder, study=made_up, output=results.figures)
+    return results
+
+
+def test_every_figure_has_its_numbers(drawn):
+    pictures = {path.stem for path in drawn.figures.glob("*.png")}
+    assert pictures == {path.stem for path in drawn.figures.glob("*.tsv")}
+    assert pictures == {
+        "priors", "training", "parity_exchangeable_0", "parity_cnn_0", "baselines", "calibration",
+        "genome_simulated_genome", "genome_ceu", "realism_simulated_genome", "realism_ceu",
+    }  # fmt: skip
+    for path in drawn.figures.glob("*.png"):
+        assert path.read_bytes()[:4] == b"\x89PNG" and path.stat().st_size > 10_000
+        assert len(pd.read_csv(path.with_suffix(".tsv"), sep="\t")) > 0
+    assert not list(drawn.figures.glob(".*")), "nothing half-written stays"
+
+
+def test_figures_repeat_byte_for_byte(drawn, tmp_path):
+    from popdl.config.study import load_study
+
+    make_figures(results=drawn.folder, study=load_study(drawn.config), output=tmp_path)
+    for path in drawn.figures.iterdir():
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_a_missing_result_is_named(drawn, tmp_path):
+    from popdl.config.study import load_study
+
+    with pytest.raises(PopdlError, match=r"metrics.json: this result is missing"):
+        make_figures(results=tmp_path, study=load_study(drawn.config), output=tmp_path / "figures")
+
+
+def predictions(count):
+    generator = np.random.default_rng(1)
+    true = 10 ** generator.uniform(3, 5, count)
+    predicted = true * 10 ** generator.normal(0, 0.1, count)
+    return pd.DataFrame({"s_true": true, "s": predicted, "s_low": predicted / 1.5, "s_high": predicted * 1.5})
+
+
+def test_parity_shows_diagonal_count_and_units(ax):
+    table = predictions(100)
+    table.loc[:4, "s_true"] = np.nan
+    parity(table, ax, target="s", described=SIZE, metrics=METRICS)
+    diagonal = next(line for line in ax.lines if line.get_label() == "truth")
+    np.testing.assert_array_equal(diagonal.get_xdata(), diagonal.get_ydata())
+    assert ax.get_xlabel() == "True (individuals)" and ax.get_xlim() == ax.get_ylim()
+    assert any("n 95 " in text.get_text() for text in ax.texts), "examples without a truth are not counted"
+
+
+def test_many_points_are_drawn_as_a_density(ax):
+    parity(predictions(MANY + 1), ax, target="s", described=SIZE, metrics=METRICS)
+    assert len(ax.collections) == 1 and ax.collections[0].get_array().sum() > 0
+
+
+@pytest.mark.parametrize(("low", "high"), [(5000, 50000), (80, 4000), (1e-9, 1e-7), (1, 1e9), (900, 1100)])
+def test_log_axes_have_readable_ticks(ax, low, high):
+    style.scale_axis(ax, "x", low=low, high=high, log=True)
+    ax.figure.canvas.draw()
+    labels = [label.get_text() for label in ax.get_xticklabels() if label.get_text()]
+    assert 3 <= len(labels) <= 9
+    assert len(set(labels)) == len(labels)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (0.25, "0.25"),
+        (5000, "5,000"),
+        (1e-8, "1×10⁻⁸"),
+        (2.5e7, "2.5×10⁷"),
+        (-12.0, "-12"),
+        (999999, "999,999"),
+    ],
+)
+def test_numbers_read_as_people_write_them(value, text):
+    assert style.number(value) == text
+
+
+def windows():
+    return pd.DataFrame(
+        {
+            "contig": ["1", "1", "2"],
+            "start": [2_000_000, 3_000_000, 500_000],
+            "end": [3_000_000, 4_000_000, 1_500_000],
+            "s": [2e3, np.nan, 3e3],
+            "s_low": [1e3, np.nan, 2e3],
+            "s_high": [4e3, np.nan, 5e3],
+            "outside_domain": [False, False, True],
+        }
+    )
+
+
+def test_contigs_lie_one_after_the_other():
+    placed, contigs = genome_coordinates(windows())
+    assert contigs == {"1": (2.0, 4.0), "2": (4.0, 5.0)}
+    assert placed["left"].tolist() == [2.0, 3.0, 4.0] and placed["right"].tolist() == [3.0, 4.0, 5.0]
+
+
+def test_windows_outside_the_domain_stand_out_and_the_truth_is_drawn(ax):
+    genome_track(windows(), ax, target="s", described=SIZE, true=2500.0)
+    labels = ax.get_legend_handles_labels()[1]
+    assert labels.count("prediction and interval") == 1 and "outside the training domain" in labels
+    assert "true value" in labels and "range of the prior" in labels
+    assert ax.get_ylabel() == "Size\n(individuals)"
+
+
+def test_prior_bins_hold_every_draw():
+    values = 10 ** np.random.default_rng(1).uniform(3, 5, 999)
+    for log in (True, False):
+        edges, shares = prior_bins(values, log=log)
+        assert shares.sum() == pytest.approx(1) and len(edges) == len(shares) + 1
+
+
+def realism_table(names, deviations):
+    rows = []
+    for name, deviation in zip(names, deviations, strict=True):
+        quantiles = np.interp(LEVELS, [0, 50, 100], [-2, 0, 4])
+        row = {"contig": "1", "start": 0, "end": 1, "outside_domain": False, "statistic": name, "value": 1.0}
+        rows.append(
+            row
+            | {"deviation": deviation}
+            | {f"simulated_{level:g}": q for level, q in zip(LEVELS, quantiles, strict=True)}
+        )
+    return pd.DataFrame(rows)
+
+
+def test_bands_are_on_the_scale_of_the_deviations():
+    rows = realism_rows(realism_table(["a"], [0.0]))
+    assert rows.loc["a", 95.0] == pytest.approx(1.6449) and rows.loc["a", 5.0] == pytest.approx(-1.6449)
+
+
+def test_what_is_too_far_out_is_drawn_at_the_edge(ax):
+    realism(realism_table(["a", "b", "c"], [0.5, np.inf, -40.0]), ax, title="t")
+    edge = sorted(x for line in ax.lines for x in line.get_xdata() if abs(x) == LIMIT)
+    assert edge == [-LIMIT, LIMIT]
+
+
+def test_of_many_statistics_those_furthest_out_are_drawn():
+    names = [f"s{index}" for index in range(MAX_ROWS + 5)]
+    rows = realism_rows(realism_table(names, np.linspace(0, 5, len(names))))
+    assert list(rows.index) == names[5:]
+
+
+def test_the_score_of_a_model_without_one_is_left_blank(ax):
+    models = {
+        "net": {"kind": "network", "targets": {"s": {"metrics": {"r2": {"value": 0.5, "se": 0.1}}}}},
+        "base": {"kind": "baseline", "targets": {"s": {"metrics": {"r2": {"value": None, "se": None}}}}},
+    }
+    scores(models, ax, target="s", metric="r2", names=["net", "base"], best="net", label="Size", axis="R²")
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["net", "base"]
+    assert len(ax.containers) == 1
