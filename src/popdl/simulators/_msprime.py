@@ -11,6 +11,7 @@ from pathlib import Path
 import msprime
 import numpy as np
 import tskit
+from msprime._msprime import InputError, LibraryError
 from pydantic import model_validator
 
 from popdl.errors import PopdlError
@@ -97,7 +98,7 @@ class MsprimeSimulator(Simulator):
                 random_seed=msprime_seed(generator),
                 record_provenance=False,
             )
-        except (ValueError, msprime.LibraryError) as error:
+        except (ValueError, InputError, LibraryError) as error:
             values = ", ".join(f"{name} = {value:g}" for name, value in parameters.items())
             raise PopdlError(f"simulation: msprime refuses {values}: {error}; check the priors.") from error
 
@@ -139,7 +140,9 @@ def _read_hapmap(path: Path) -> msprime.RateMap:
     try:
         content = path.read_bytes()
         lines = (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content).decode().splitlines()
-        return msprime.RateMap.read_hapmap(lines, has_header=bool(lines) and not lines[0].split()[1].isdecimal())
+        if len(lines) < 2:
+            raise ValueError(f"it has {len(lines)} lines")
+        return msprime.RateMap.read_hapmap(lines, has_header=not lines[0].split()[1].isdecimal())
     except OSError as error:
         reason = error.strerror or str(error)
     except (ValueError, IndexError, EOFError, zlib.error) as error:
