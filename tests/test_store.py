@@ -21,7 +21,7 @@ from hypothesis.extra import numpy as hnp
 from popdl import store
 from popdl.errors import PopdlError
 
-ATTRIBUTES = {"num_examples": 3, "parameters": ["size"], "populations": None}
+ATTRIBUTES = {"num_examples": 3, "parameters": ["size"], "populations": {"YRI": 4, "CEU": 2}}
 
 
 @pytest.fixture(scope="session")
@@ -64,6 +64,7 @@ def test_what_is_written_is_read(intact: Path, arrays: dict[str, np.ndarray]) ->
     shard = store.read_shard(intact, kind="simulations")
     assert shard.names == sorted(arrays)
     assert shard.attributes == ATTRIBUTES
+    assert list(shard.attributes["populations"]) == ["YRI", "CEU"]
     assert "genotypes" in shard
     assert "missing" not in shard
     for name, array in arrays.items():

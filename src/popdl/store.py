@@ -27,7 +27,16 @@ from zarr.storage import MemoryStore
 
 from popdl.errors import PopdlError
 
-__all__ = ["FORMAT_VERSION", "Shard", "read_shard", "shard_paths", "verify", "verify_shard", "write_index", "write_shard"]
+__all__ = [
+    "FORMAT_VERSION",
+    "Shard",
+    "read_shard",
+    "shard_paths",
+    "verify",
+    "verify_shard",
+    "write_index",
+    "write_shard",
+]
 
 FORMAT = "popdl"
 FORMAT_VERSION = 1
@@ -204,9 +213,9 @@ def write_index(store: Path, *, kind: str, shards: Sequence[Path]) -> None:
         raise PopdlError(f"{store / METADATA}: cannot write: {error.strerror}.") from error
 
 
-def _json(value: Any) -> bytes:
+def _json(value: Any, *, sort_keys: bool = True) -> bytes:
     """The one way in which a value is written, so that equal values are equal bytes."""
-    return (json.dumps(value, sort_keys=True, indent=1, allow_nan=False) + "\n").encode()
+    return (json.dumps(value, sort_keys=sort_keys, indent=1, allow_nan=False) + "\n").encode()
 
 
 def _sha256(content: bytes) -> str:
@@ -230,7 +239,7 @@ def _encode(arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> 
         )
     files = {name: buffer.to_bytes() for name, buffer in contents.items() if name != METADATA}
     metadata = {name: json.loads(files[f"{name}/{METADATA}"]) for name in sorted(arrays)}
-    return {**files, METADATA: _json(_group(attributes, metadata))}
+    return {**files, METADATA: _json(_group(attributes, metadata), sort_keys=False)}  # the order of populations counts
 
 
 def _compressor(dtype: np.dtype) -> BloscCodec:
