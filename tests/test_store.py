@@ -232,6 +232,7 @@ def test_whole_store_opens_as_zarr(tmp_path: Path, arrays: dict[str, np.ndarray]
         "num_examples": 9,
         "digests": None,
     }
+    assert list(group["shard_2"].attrs["populations"]) == ["YRI", "CEU"]
     for name, array in arrays.items():
         np.testing.assert_array_equal(group[f"shard_2/{name}"][...], array)
         np.testing.assert_array_equal(zarr.open(whole / "shard_2", mode="r")[name][...], array)

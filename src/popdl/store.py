@@ -206,7 +206,7 @@ def write_index(store: Path, *, kind: str, shards: Sequence[Path]) -> None:
     index = _group({**attributes, "num_examples": num_examples, "digests": digests}, members)
     partial = store / f".{METADATA}.partial-{os.getpid()}"
     try:
-        partial.write_bytes(_json(index))
+        partial.write_bytes(_json(index, sort_keys=False))
         partial.replace(store / METADATA)
     except OSError as error:
         partial.unlink(missing_ok=True)
