@@ -11,7 +11,7 @@ from popdl.dataset import open_shards, read_array, read_parameters
 from popdl.errors import PopdlError
 from popdl.loader import PackedData
 from popdl.model import load_model
-from popdl.prediction import predict_arrays, predict_test, predict_windows
+from popdl.prediction import predict_arrays, predict_test, predict_vcf, predict_windows
 from popdl.realism import assess
 from popdl.splits import read_splits
 
@@ -151,3 +151,37 @@ def test_models_with_other_targets_are_not_averaged(models, data):
         predict_arrays(
             [first, dataclasses.replace(second, card=card)], PackedData.from_shards(data["shards"]), np.arange(2)
         )
+
+
+def vcf(path, *, num_individuals=learnable.HAPLOTYPES // 2, length=3500):
+    """A VCF of one contig with a site every 40 bp, and none from 1,000 to 2,000 bp."""
+    names = "\t".join(f"ind_{number}" for number in range(num_individuals))
+    lines = [
+        "##fileformat=VCFv4.2",
+        f"##contig=<ID=20,length={length}>",
+        '##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">',
+        f"#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\t{names}",
+    ]
+    for position in [*range(40, 1000, 40), *range(2040, length, 40)]:
+        genotypes = "\t".join(["0|1", *["0|0"] * (num_individuals - 1)])
+        lines.append(f"20\t{position}\t.\tA\tC\t.\tPASS\t.\tGT\t{genotypes}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_a_vcf_is_cut_into_windows_of_the_length_that_the_model_knows(models, tmp_path):
+    outputs = {"output": tmp_path / "out.tsv", "bed": tmp_path / "out.bed"}
+    application = {"vcf": vcf(tmp_path / "genome.vcf"), "windows": {"size": None, "step": None}, "samples": None}
+    predict_vcf(models, application=application, seed=1, **outputs)
+    table = read(outputs["output"])
+    assert table["start"].tolist()[:3] == [0, 1000, 2000]
+    assert table["n_sites"].tolist()[:3] == [24, 0, 25]
+    assert table["size"].notna().tolist()[:3] == [True, False, True]
+    assert table["reason"].notna().tolist()[:3] == [False, True, False]
+
+
+def test_a_vcf_with_too_few_individuals_is_refused(models, tmp_path):
+    application = {"vcf": vcf(tmp_path / "genome.vcf", num_individuals=3), "windows": {}}
+    with pytest.raises(PopdlError, match=r"genome\.vcf"):
+        predict_vcf(models, application=application, seed=1, output=tmp_path / "out.tsv", bed=tmp_path / "out.bed")
+    assert not (tmp_path / "out.tsv").exists()

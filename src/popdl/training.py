@@ -27,7 +27,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from tqdm import tqdm
 
-from popdl import __version__, plugins
+from popdl import __version__
 from popdl.checkpoint import Progress, load_checkpoint, save_checkpoint
 from popdl.config.training import Evaluation, Training
 from popdl.dataset import open_shards, read_array, read_parameters
@@ -38,7 +38,7 @@ from popdl.intervals import half_width
 from popdl.loader import PackedData, shuffled
 from popdl.model import save_model
 from popdl.module import PopdlModule, PositionScaling, predict_outputs
-from popdl.networks._base import InputShape, network_name, settings_of
+from popdl.networks._base import InputShape, describe
 from popdl.realism import fit_reference
 from popdl.seeds import generator
 from popdl.splits import TargetScaling, read_splits
@@ -157,7 +157,7 @@ def train(
             module.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
         )
         fingerprint = _fingerprint(
-            network=_network_card(key, options),
+            network=describe(key, options),
             training=training.model_dump(mode="json", exclude={"replicates"}),
             seed=run_seed,
             dataset=[shard.digest for shard in opened],
@@ -189,7 +189,7 @@ def train(
             "study": study,
             "replicate": replicate,
             "seed": seed,
-            "network": _network_card(key, options),
+            "network": describe(key, options),
             "shape": module.body.shape.to_json(),
             "encoding": data.encoding,
             "fingerprint": data.fingerprint,
@@ -386,20 +386,6 @@ def _intervals(
             width = half_width(residuals, evaluation.interval)
             half_widths[name] = width if math.isfinite(width) else None
     return {"coverage": evaluation.interval, "half_widths": half_widths}
-
-
-def _network_card(key: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The network as the card holds it, with all defaults, and with the source of a user's own file."""
-    name = network_name(key, options)
-    _, settings = settings_of(key, options)
-    own = plugins.is_file(name)
-    return {
-        "key": key,
-        "name": name,
-        "options": settings.model_dump(mode="json"),
-        "source": Path(name.rpartition(":")[0]).read_text(encoding="utf-8") if own else None,
-        "sha256": plugins.source_hash(name) if own else None,
-    }
 
 
 def _versions() -> dict[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -18,7 +19,7 @@ from popdl import plugins
 from popdl.config.base import Section, validate
 from popdl.errors import PopdlError
 
-__all__ = ["InputShape", "Network", "build", "check", "dense", "network_name", "settings_of"]
+__all__ = ["InputShape", "Network", "build", "check", "dense", "describe", "network_name", "settings_of"]
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,20 @@ def check(key: str, options: Mapping[str, Any], shape: InputShape) -> int:
             f"networks.{key}: forward() must return (batch, num_features) = (2, {network.num_features}), found {tuple(features.shape)}"
         )
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def describe(key: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """A network as a model's card holds it: with all defaults, and with the source of a user's own file."""
+    name = network_name(key, options)
+    _, settings = settings_of(key, options)
+    own = plugins.is_file(name)
+    return {
+        "key": key,
+        "name": name,
+        "options": settings.model_dump(mode="json"),
+        "source": Path(name.rpartition(":")[0]).read_text(encoding="utf-8") if own else None,
+        "sha256": plugins.source_hash(name) if own else None,
+    }
 
 
 def dense(num_inputs: int, widths: list[int], *, dropout: float) -> nn.Sequential:

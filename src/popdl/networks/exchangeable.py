@@ -7,8 +7,9 @@ Two branches read the window, and dense layers (``head``) read both:
 * ``per_site`` convolutions run along the columns: how often the 1-allele occurs at each site, and the positions. They see the
   site-frequency spectrum and how it changes along the window, at a small part of the cost.
 
-Each branch ends in means over the window's sites, of every layer from the pool on. Padding is set to zero after every
-layer. After a stride, a place counts as a site if the site that its filter is centred on is one.
+The first branch does as much work for every haplotype as the second for all, so its default takes wide strides. Each branch
+ends in means over the window's sites, of every layer from the pool on. Padding is set to zero after every layer. After a
+stride, a place counts as a site if the site that its filter is centred on is one.
 """
 
 from __future__ import annotations
@@ -41,13 +42,13 @@ class Exchangeable(Network):
     """Haplotypes share one set of weights, and their order makes no difference."""
 
     class Settings(Network.Settings):
-        per_haplotype: list[Layer] = [Layer(conv=16, width=5, stride=4)]
+        per_haplotype: list[Layer] = [Layer(conv=8, width=16, stride=16)]
         """Convolutions along each haplotype ([] leaves this branch out)."""
         pool: list[Literal["mean", "max"]] = Field(default=["mean", "max"], min_length=1)
         """How haplotypes are pooled; several pools give several sets of features."""
-        after_pool: list[Layer] = [Layer(conv=32, width=5, stride=2)]
+        after_pool: list[Layer] = [Layer(conv=16, width=3)]
         """Convolutions along sites after haplotypes are pooled."""
-        per_site: list[Layer] = [Layer(conv=16), Layer(conv=32, width=5, stride=4), Layer(conv=64, width=5, stride=4)]
+        per_site: list[Layer] = [Layer(conv=8), Layer(conv=32, width=5, stride=4), Layer(conv=64, width=5, stride=4)]
         """Convolutions along allele frequencies and positions ([] leaves this branch out)."""
         head: list[int] = [128, 128]
         """Widths of the dense layers."""
