@@ -125,8 +125,13 @@ def test_resamples_are_paired_and_repeatable():
 )
 def test_a_comparison(shift, verdict):
     resampled = np.random.default_rng(7).normal(shift, 0.1, 1000)
-    assert compare(shift, resampled)["verdict"] == verdict
+    assert compare(shift, resampled, num_scenarios=100)["verdict"] == verdict
 
 
 def test_no_difference_is_not_distinguishable():
-    assert compare(0.0, np.zeros(1000))["verdict"] == "not distinguishable"
+    assert compare(0.0, np.zeros(1000), num_scenarios=100)["verdict"] == "not distinguishable"
+
+
+def test_a_handful_of_scenarios_tells_nothing_apart():
+    assert compare(-1.0, np.full(1000, -1.0), num_scenarios=19)["verdict"] == "not distinguishable"
+    assert compare(-1.0, np.full(1000, -1.0), num_scenarios=20)["verdict"] == "better"

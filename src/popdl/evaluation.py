@@ -32,7 +32,9 @@ __all__ = ["FORMAT_VERSION", "evaluate", "read_predictions"]
 
 FORMAT_VERSION = 1
 NUM_BINS = 10
-"""Groups of test examples, by predicted value, in which calibration is tabulated."""
+"""Groups of test examples, by predicted value, in which calibration is tabulated at most."""
+SMALLEST_BIN = 20
+"""Examples in a group at least: the share of fewer says little."""
 
 Target = Mapping[str, Any]
 
@@ -185,6 +187,7 @@ def _score(
         score["calibration"] = _coverage_by_prediction(*arrays, share=evaluation.interval)
         score["coverage_band"] = list(binomial_band(len(known), evaluation.interval))
     scenarios = known["example"].to_numpy().astype(np.int64) // replicates
+    score["num_scenarios"] = len(np.unique(scenarios))
     resamples = bootstrap(measure, arrays, scenarios=scenarios, seed=seed)
     values: Metrics = measure(*arrays)
     score["metrics"] = {
@@ -200,7 +203,8 @@ def _standard_error(resamples: np.ndarray) -> float:
 
 def _bins(values: np.ndarray) -> list[np.ndarray]:
     """Rows in groups of equal size, by increasing value."""
-    return [rows for rows in np.array_split(np.argsort(values, kind="stable"), NUM_BINS) if len(rows)]
+    groups = min(NUM_BINS, max(1, len(values) // SMALLEST_BIN))
+    return np.array_split(np.argsort(values, kind="stable"), groups)
 
 
 def _coverage_by_prediction(
@@ -261,7 +265,8 @@ def _compare(
         error = "share of wrong classes"
         values = [1 - metric["accuracy"]["value"] for metric in metrics]
         draws = [1 - resample["accuracy"] for resample in resamples]
-    difference = compare(values[0] - values[1], draws[0] - draws[1])
+    num_scenarios = models[network]["targets"][target]["num_scenarios"]
+    difference = compare(values[0] - values[1], draws[0] - draws[1], num_scenarios=num_scenarios)
     return {"network": network, "baseline": baseline, "target": target, "error": error, **difference}
 
 

@@ -21,6 +21,8 @@ __all__ = [
 
 Metrics = dict[str, float]
 NUM_RESAMPLES = 1000
+FEWEST_SCENARIOS = 20
+"""With fewer, bootstrap intervals are too narrow to tell anything apart."""
 SMALLEST_PROBABILITY = 1e-6
 """A class that happened although its predicted probability was lower counts as this in the log loss."""
 
@@ -123,7 +125,7 @@ def bootstrap(
     return {name: np.array([sample[name] for sample in samples]) for name in samples[0]}
 
 
-def compare(difference: float, resampled: np.ndarray) -> dict[str, float | str]:
+def compare(difference: float, resampled: np.ndarray, *, num_scenarios: int) -> dict[str, float | str]:
     """Say whether a difference in error, network minus baseline, can be told from zero.
 
     Parameters
@@ -132,15 +134,19 @@ def compare(difference: float, resampled: np.ndarray) -> dict[str, float | str]:
         Measured difference; negative where the network is better.
     resampled
         The same difference in paired resamples.
+    num_scenarios
+        Number of scenarios that were resampled.
 
     Returns
     -------
     dict
         The ``difference``, its 95 % bootstrap interval ``low`` and ``high``, and a ``verdict``: `better` or `worse` if the
-        interval leaves out zero, else `not distinguishable`.
+        interval leaves out zero, else `not distinguishable`; always so below ``FEWEST_SCENARIOS``.
     """
     low, high = (float(value) for value in np.nanpercentile(resampled, (2.5, 97.5)))
     verdict = "better" if high < 0 else "worse" if low > 0 else "not distinguishable"
+    if num_scenarios < FEWEST_SCENARIOS:
+        verdict = "not distinguishable"
     return {"difference": difference, "low": low, "high": high, "verdict": verdict}
 
 

@@ -14,6 +14,7 @@ from popdl.config.study import Study
 from popdl.errors import PopdlError
 from popdl.evaluation import read_predictions
 from popdl.layout import Results
+from popdl.priors import Prior
 
 __all__ = ["Outcomes", "read_outcomes"]
 
@@ -42,8 +43,11 @@ class Outcomes:
 
     @property
     def targets(self) -> dict[str, dict[str, Any]]:
-        """Description of each target; ``label`` is never empty."""
-        return self.metrics["targets"]
+        """Description of each target; ``low`` and ``high`` are the prior's bounds, or else the range in the training split."""
+        return {
+            name: {**described, **_bounds(self.study.simulation.priors.get(name))}
+            for name, described in self.metrics["targets"].items()
+        }
 
     @property
     def networks(self) -> list[str]:
@@ -91,6 +95,19 @@ def read_outcomes(results: Path, study: Study) -> Outcomes:
         )
     except FileNotFoundError as error:
         raise PopdlError(f"{error.filename}: this result is missing; run the study before its report.") from None
+
+
+def _bounds(prior: Prior | None) -> dict[str, float]:
+    """The lowest and highest value of a prior that states them."""
+    if prior is None or prior.distribution == "choice":
+        return {}
+    if prior.within is not None:
+        low, high = prior.within
+    elif prior.distribution in ("uniform", "loguniform") and prior.times is None:
+        low, high = (float(bound) for bound in prior.arguments)
+    else:
+        return {}
+    return {"low": low, "high": high}
 
 
 def _read_windows(path: Path, targets: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:

@@ -150,6 +150,7 @@ def evaluate(study: Study, results: Results) -> None:
         seed=study.seed,
         output=results.metrics,
         table=results.metrics_table,
+        replicates=study.simulation.replicates,
     )
     publish_model({name: results.model(name) for name in names}, metrics=results.metrics, output=results.shared_model)
 

@@ -74,6 +74,7 @@ def _judge_target(row: Mapping[str, Any], models: Mapping[str, Any], description
             f"{name} {network[key]['value']:.3g} against {baseline[key]['value']:.3g}"
             for key, name in (("r2", "R²"), ("rmse", "RMSE"))
         )
+        numbers = numbers.replace("-", "−")
         numbers += " in log10 units" if description["scale"] == "log" else ""
     else:
         numbers = f"accuracy {network['accuracy']['value']:.1%} against {baseline['accuracy']['value']:.1%}"

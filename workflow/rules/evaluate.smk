@@ -25,6 +25,7 @@ rule evaluate:
         models=MODELS,
         baselines=BASELINES,
         evaluation=section("evaluation"),
+        replicates=NUM_REPLICATES,
         seed=config.get("seed", 42),
         stage=STAGES["evaluation"],
     script:

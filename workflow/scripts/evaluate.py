@@ -24,4 +24,5 @@ with step(snakemake.log[0]):
         seed=params.seed,
         output=Path(snakemake.output.metrics),
         table=Path(snakemake.output.table),
+        replicates=params.replicates,
     )

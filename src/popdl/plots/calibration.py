@@ -28,22 +28,21 @@ def coverage(table: Sequence[Mapping[str, float]], ax: Axes, *, described: Mappi
     position = np.array([row["predicted"] for row in table])
     position = 10**position if log else position
     share, low, high = (np.array([row[key] for row in table]) for key in ("coverage", "band_low", "band_high"))
-    ax.fill_between(
-        position, low, high, color=COLOURS["band"], linewidth=0, label="95% of samples, if the promise holds"
-    )
+    _band(ax, position, low, high)
     ax.axhline(promised, color=COLOURS["truth"], linewidth=0.8, label="promised")
     inside = (low <= share) & (share <= high)
     ax.plot(position, share, "-", color=COLOURS["network"], linewidth=0.6)
     ax.plot(position[inside], share[inside], "o", color=COLOURS["network"], markersize=4, label="observed")
     if not inside.all():
         ax.plot(position[~inside], share[~inside], "D", color=COLOURS["warning"], markersize=4.5, label="observed, off")
-    scale_axis(ax, "x", low=position.min(), high=max(position.max(), np.nextafter(position.min(), np.inf)), log=log)
+    ends = (min(described["low"], position.min()), max(described["high"], position.max()))
+    scale_axis(ax, "x", low=ends[0], high=ends[1], log=log)
     ax.set_ylim(min(0.5, float(share.min()) - 0.05), 1.03)
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     ax.set_xlabel(axis_label("Predicted", described["unit"]))
     ax.set_ylabel("Truths inside the interval")
     ax.set_title(described["label"])
-    note(ax, f"{len(table)} groups of about {np.mean([row['n'] for row in table]):.0f} test examples")
+    note(ax, _groups(table))
     return ax
 
 
@@ -52,9 +51,7 @@ def reliability(table: Sequence[Mapping[str, float]], ax: Axes, *, label: str) -
     confidence, share, low, high = (
         np.array([row[key] for row in table]) for key in ("predicted", "true", "band_low", "band_high")
     )
-    ax.fill_between(
-        confidence, low, high, color=COLOURS["band"], linewidth=0, label="95% of samples, if the promise holds"
-    )
+    _band(ax, confidence, low, high)
     ax.plot([0, 1], [0, 1], color=COLOURS["truth"], linewidth=0.8, label="promised")
     ax.plot(confidence, share, "o-", color=COLOURS["network"], markersize=4, linewidth=0.6, label="observed")
     lowest = max(0.0, min(confidence.min(), share.min(), low.min()) - 0.05)
@@ -65,5 +62,15 @@ def reliability(table: Sequence[Mapping[str, float]], ax: Axes, *, label: str) -
     ax.set_xlabel("Probability of the predicted class")
     ax.set_ylabel("Predictions that are right")
     ax.set_title(label)
-    note(ax, f"{len(table)} groups of about {np.mean([row['n'] for row in table]):.0f} test examples")
+    note(ax, _groups(table))
     return ax
+
+
+def _band(ax: Axes, position: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
+    """Where 95 % of samples lie if the promise holds: a bar at each group, so that one group alone has one too."""
+    ax.vlines(position, low, high, color=COLOURS["band"], linewidth=7, label="95% of samples, if the promise holds")
+
+
+def _groups(table: Sequence[Mapping[str, float]]) -> str:
+    size = f"{np.mean([row['n'] for row in table]):.0f} test examples"
+    return f"{len(table)} groups of about {size}" if len(table) > 1 else f"one group of {size}"
