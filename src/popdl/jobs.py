@@ -29,14 +29,13 @@ def step(log: str | Path | None = None, *, debug: bool = False) -> Iterator[None
         Path(log).parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(log, mode="w", encoding="utf-8"))
     logging.basicConfig(
-        level=logging.DEBUG if debug else logging.INFO,
+        level=logging.WARNING,  # msprime and others tell much at INFO
         format="%(asctime)s %(levelname)s %(message)s",
         datefmt="%H:%M:%S",
         handlers=handlers,
         force=True,
     )
-    for noisy in ("matplotlib", "asyncio", "numcodecs", "lightning_fabric"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("popdl").setLevel(logging.DEBUG if debug else logging.INFO)
     try:
         yield
     except PopdlError as error:

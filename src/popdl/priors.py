@@ -70,6 +70,8 @@ class Prior(Section):
         elif name == "choice":
             if not isinstance(arguments, list) or len(arguments) < 2 or len(set(arguments)) < len(arguments):
                 raise ValueError(f"choice takes a list of at least two different values, found {arguments!r}")
+            if len({isinstance(argument, str) for argument in arguments}) > 1:
+                raise ValueError(f"choice takes numbers or words, not both, found {arguments!r}")
         elif name != "constant":
             self._frozen()
         return self

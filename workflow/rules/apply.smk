@@ -14,7 +14,7 @@ def sample_lists(wildcards):
 
 rule simulate_genome:
     input:
-        section_files(SIMULATION),
+        simulation_files(),
     output:
         "<results>/applications/{application}/genome.vcf.gz",
     log:

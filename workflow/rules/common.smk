@@ -85,13 +85,12 @@ def network_plugin(wildcards):
     return plugin(config["networks"][wildcards.network].get("name", ""))
 
 
-def section_files(section):
-    """The files named in a config section: a job depends on them."""
-    rate = section.get("recombination_rate")
-    named = [rate.get("map")] if isinstance(rate, dict) else []
-    return [path for path in [*named, section.get("demes")] if path] + plugin(
-        section["simulator"]
-    )
+def simulation_files():
+    """The files that the simulation section names: its jobs depend on them."""
+    rate, simulator = SIMULATION["recombination_rate"], SIMULATION["simulator"]
+    rate_map = [rate["map"]] if isinstance(rate, dict) and "map" in rate else []
+    model = [SIMULATION["model"]] if simulator == "demes" else []
+    return [*rate_map, *model, *plugin(simulator)]
 
 
 def section(name, *keys):

@@ -3,7 +3,7 @@
 
 rule simulate_shard:
     input:
-        section_files(SIMULATION),
+        simulation_files(),
     output:
         directory("<results>/simulations.zarr/shard_{shard}"),
     log:
