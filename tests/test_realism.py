@@ -1,10 +1,12 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from popdl.errors import PopdlError
-from popdl.realism import LEVELS, assess, fit_reference
+from popdl.realism import LEVELS, assess, compare_windows, fit_reference
+from popdl.store import write_shard
 
 NAMES = ["a", "b", "c", "d"]
 
@@ -103,3 +105,34 @@ def test_a_statistic_that_no_simulation_has_is_ignored():
 def test_the_wrong_number_of_statistics_is_refused(reference):
     with pytest.raises(PopdlError, match="expected the 4 statistics"):
         assess(reference, np.zeros((3, 5)))
+
+
+@pytest.fixture
+def windows(tmp_path, simulations):
+    values = simulations[:3].copy()
+    values[1, 3] = 0.5
+    values[2, 1] = np.nan
+    write_shard(
+        tmp_path / "windows.zarr",
+        kind="windows",
+        arrays={"statistics": values, "start": np.array([0, 10, 20]), "end": np.array([10, 20, 30])},
+        attributes={"statistics": NAMES, "contigs": ["1", "1", "2"]},
+    )
+    return tmp_path / "windows.zarr"
+
+
+def test_the_table_has_a_row_for_each_window_and_statistic(reference, simulations, windows, tmp_path):
+    compare_windows(reference, windows=windows, output=tmp_path / "realism.tsv")
+    table = pd.read_csv(tmp_path / "realism.tsv", sep="\t", na_values=".")
+    assert table["statistic"].tolist() == NAMES * 3
+    assert table.groupby("start")["outside_domain"].first().tolist() == ["no", "yes", "yes"]
+    np.testing.assert_allclose(table["value"][:4], simulations[0], rtol=1e-5)
+    np.testing.assert_allclose(table.loc[0, "simulated_95"], np.percentile(simulations[:, 0], 95), rtol=1e-5)
+    assert np.isinf(table.loc[7, "deviation"]) and np.isnan(table.loc[9, "value"])
+
+
+def test_windows_with_other_statistics_are_refused(windows, tmp_path):
+    other = fit_reference(np.random.default_rng(1).normal(size=(50, 2)), ["x", "y"], domain=0.99)
+    with pytest.raises(PopdlError, match="encode the windows with the model's own recipe"):
+        compare_windows(other, windows=windows, output=tmp_path / "realism.tsv")
+    assert not (tmp_path / "realism.tsv").exists()

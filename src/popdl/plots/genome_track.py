@@ -14,6 +14,8 @@ from popdl.plots.style import COLOURS, scale_axis
 __all__ = ["genome_coordinates", "genome_track", "probability_track"]
 
 MEGABASE = 1e6
+MANY = 120
+"""Windows from which on they are too narrow to be drawn with their width."""
 
 
 def genome_coordinates(windows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, tuple[float, float]]]:
@@ -53,6 +55,7 @@ def genome_track(
         The true value, where it is known.
     """
     placed, contigs = genome_coordinates(windows)
+    many = len(placed) > MANY
     ax.axhspan(
         described["low"], described["high"], color=COLOURS["band"], alpha=0.55, linewidth=0, label="range of the prior"
     )
@@ -65,18 +68,22 @@ def genome_track(
             continue
         middle = (part["left"] + part["right"]) / 2
         ends = np.abs(part[[f"{target}_low", f"{target}_high"]].to_numpy() - part[[target]].to_numpy()).T
-        ax.errorbar(
+        bars = ax.errorbar(
             middle,
             part[target],
-            xerr=(part["right"] - part["left"]) / 2,
+            xerr=None if many else (part["right"] - part["left"]) / 2,
             yerr=ends,
             fmt="D" if outside else "o",
             color=COLOURS[colour],
             markerfacecolor="white" if outside else COLOURS[colour],
-            markersize=4 if len(placed) <= 60 else 2,
-            elinewidth=1.0 if len(placed) <= 60 else 0.5,
+            markersize=1.8 if many else 4,
+            markeredgewidth=0.6,
+            elinewidth=0.5 if many else 1.0,
             label=label,
         )
+        if many:  # intervals of neighbours overlap, so they step back behind the predictions
+            for lines in bars.lines[2]:
+                lines.set(alpha=0.25, zorder=1)
     if true is not None:
         ax.axhline(true, color=COLOURS["truth"], linewidth=0.9, linestyle=(0, (4, 2)), label="true value")
     ends = [described["low"], described["high"], *placed[f"{target}_low"], *placed[f"{target}_high"]]
