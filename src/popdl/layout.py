@@ -29,7 +29,9 @@ class Results:
         return self.folder / "models" / f"{network}.history.csv"
 
     def checkpoint(self, network: str) -> Path:
-        return self.folder / "checkpoints" / network
+        """A folder that is there while a training runs, or after it was killed."""
+        model = self.model(network)
+        return model.with_name(f".{model.stem}.checkpoint")
 
     def tensorboard(self, network: str) -> Path:
         return self.folder / "tensorboard" / network

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 
 from popdl import plugins, priors, seeds
 from popdl.config.application import Application
@@ -29,7 +30,9 @@ def check_study(study: Study, *, config_only: bool = False) -> list[str]:
     list of str
         Empty if the study can run.
     """
-    problems = _check_networks(study) + _problems(partial(_check_baselines, study))
+    # A login node may have what Snakemake needs and no more; what is not looked at here, the jobs find.
+    problems = _check_networks(study) if find_spec("torch") else []
+    problems += _problems(partial(_check_baselines, study)) if find_spec("sklearn") else []
     if config_only:
         return problems
     problems += _problems(partial(_check_one_draw, study))

@@ -1,17 +1,6 @@
 # Applications: a genome is cut into windows, encoded exactly as the simulations were, and given to every network.
 
 
-def genome(wildcards):
-    """The VCF of an application: the user's, or one that is simulated under known parameters."""
-    vcf = config["applications"][wildcards.application].get("vcf")
-    return vcf or f"{RESULTS}/applications/{wildcards.application}/genome.vcf.gz"
-
-
-def sample_lists(wildcards):
-    samples = config["applications"][wildcards.application].get("samples", {})
-    return [samples[key] for key in ("file", "panel") if key in samples]
-
-
 rule simulate_genome:
     input:
         simulation_files(),

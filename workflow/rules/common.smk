@@ -97,3 +97,14 @@ def section(name, *keys):
     """A section of the config, or only some of its keys, for `params:`."""
     values = config.get(name, {})
     return {key: values[key] for key in keys if key in values} if keys else values
+
+
+def genome(wildcards):
+    """The VCF of an application: the user's, or one that is simulated under known parameters."""
+    vcf = config["applications"][wildcards.application].get("vcf")
+    return vcf or f"{RESULTS}/applications/{wildcards.application}/genome.vcf.gz"
+
+
+def sample_lists(wildcards):
+    samples = config["applications"][wildcards.application].get("samples", {})
+    return [samples[key] for key in ("file", "panel") if key in samples]

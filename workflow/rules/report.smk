@@ -57,6 +57,12 @@ rule report:
         figures="<results>/figures",
         metrics="<results>/metrics.json",
         model="<results>/model.safetensors",
+        simulations="<results>/simulations.zarr/zarr.json",
+        dataset="<results>/dataset.zarr/zarr.json",
+        windows=expand(
+            "<results>/applications/{application}/windows.zarr",
+            application=APPLICATIONS,
+        ),
     output:
         report(
             "<results>/report.html", caption="../report/report.rst", category="Report"

@@ -36,7 +36,7 @@ rule train:
         seed=config.get("seed", 42),
         stage=STAGES["training"],
         # Neither is an output: a killed job goes on from its checkpoint.
-        checkpoint=f"{RESULTS}/checkpoints/{{network}}/{{replicate}}",
+        checkpoint=f"{RESULTS}/models/{{network}}/.{{replicate}}.checkpoint",
         tensorboard=f"{RESULTS}/tensorboard/{{network}}/{{replicate}}",
     script:
         "../scripts/train.py"
