@@ -98,8 +98,8 @@ def _study_step(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    from popdl.study_check import check_study
     from popdl.config.study import build_study, load_study
+    from popdl.study_check import check_study
 
     if options.config == "-":
         study, where = build_study(json.load(sys.stdin)), "config"
