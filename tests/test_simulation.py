@@ -79,15 +79,21 @@ def test_shards_hold_all_examples(study: Path) -> None:
     assert first == 21
     attributes = read(study)[0].attributes
     assert attributes["parameters"] == [
-        "recent_size",
         "event_size",
         "event_time",
         "mutation_rate",
+        "recent_size",
         "recombination_rate",
     ]
     assert attributes["populations"] is None
     assert attributes["classes"] == {}
     assert "num_scenarios" not in attributes["simulation"]
+
+
+def test_order_of_keys_in_the_config_changes_no_byte(study: Path, tmp_path: Path) -> None:
+    parameters = dict(reversed(SECTION["parameters"].items()))
+    simulate_shard(section(parameters=parameters), seed=1, shard=1, output=tmp_path / "shard_1")
+    assert contents(tmp_path / "shard_1") == contents(study / "shard_1")
 
 
 def test_replicates_share_parameters_and_nothing_else(study: Path) -> None:

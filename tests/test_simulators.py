@@ -386,5 +386,5 @@ def test_parameters_that_msprime_refuses(demes_file: Path) -> None:
         set={"rate": ["migrations.0.rate"]},
         parameters={"rate": 7},
     )
-    with pytest.raises(PopdlError, match=r"msprime refuses rate = 7, .*; check the priors"):
+    with pytest.raises(PopdlError, match=r"msprime refuses .*rate = 7, .*; check the priors"):
         examples(simulation, 1)

@@ -22,7 +22,7 @@ rule simulate_genome:
             for key, value in SIMULATION.items()
             if key not in ("num_scenarios", "shard_size")
         },
-        genome=lambda wildcards: config["applications"][wildcards.application][
+        genome=lambda wildcards: section("applications")[wildcards.application][
             "simulate"
         ],
         seed=config.get("seed", 42),
@@ -48,7 +48,7 @@ rule encode_windows:
         mem_mb=8000,
         runtime=120,
     params:
-        application=lambda wildcards: config["applications"][wildcards.application],
+        application=lambda wildcards: section("applications")[wildcards.application],
         encoding=section("encoding"),
         simulation={
             key: value

@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(workflow.current_basedir).parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 
-from popdl.config.reading import numbers_from_strings
+from popdl.config.reading import in_any_order, numbers_from_strings
 from popdl.stages import STAGES
 
 config = numbers_from_strings(config)
@@ -46,7 +46,7 @@ pathvars:
     benchmarks=f"{RESULTS}/benchmarks",
 
 
-SIMULATION = config["simulation"]
+SIMULATION = in_any_order(config["simulation"])
 NUM_REPLICATES = SIMULATION.get("replicates", 1)
 SHARD_SIZE = SIMULATION.get("shard_size", 500)
 NUM_EXAMPLES = SIMULATION["num_scenarios"] * NUM_REPLICATES
@@ -95,7 +95,7 @@ def simulation_files():
 
 def section(name, *keys):
     """A section of the config, or only some of its keys, for `params:`."""
-    values = config.get(name, {})
+    values = in_any_order(config.get(name, {}))
     return {key: values[key] for key in keys if key in values} if keys else values
 
 

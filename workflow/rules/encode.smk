@@ -57,7 +57,9 @@ rule split:
     threads: 1
     params:
         splits=section("splits"),
-        targets=section("targets"),
+        targets={
+            name: in_any_order(target) for name, target in config["targets"].items()
+        },
         seed=config.get("seed", 42),
         stage=STAGES["splits"],
     script:

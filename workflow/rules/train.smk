@@ -22,7 +22,7 @@ rule train:
         mem_mb=8000,
         runtime=720,
     params:
-        options=lambda wildcards: config["networks"][wildcards.network],
+        options=lambda wildcards: in_any_order(config["networks"][wildcards.network]),
         training=lambda wildcards: {
             key: value
             for key, value in section("training").items()

@@ -13,7 +13,7 @@ import yaml
 
 from popdl.errors import PopdlError
 
-__all__ = ["numbers_from_strings", "read_yaml"]
+__all__ = ["in_any_order", "numbers_from_strings", "read_yaml"]
 
 MAX_VALUES = 100_000
 """A config with more values than this, every alias written out, is refused: a few lines of nested aliases can stand for billions."""
@@ -33,6 +33,18 @@ def numbers_from_strings(value: Any) -> Any:
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         return float(value.replace("_", ""))
     return value
+
+
+def in_any_order(value: Any) -> Any:
+    """Return ``value`` with the keys of mappings sorted, where their order means nothing: two configs that say the same are equal.
+
+    The order of populations in `num_haplotypes` does mean something: it is that of the columns.
+    """
+    if isinstance(value, dict):
+        return {
+            key: value[key] if key == "num_haplotypes" else in_any_order(value[key]) for key in sorted(value, key=str)
+        }
+    return [in_any_order(item) for item in value] if isinstance(value, list) else value
 
 
 class _Loader(yaml.SafeLoader):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from popdl.config.base import Section
 from popdl.priors import Prior, drawing_order
@@ -71,6 +72,12 @@ class Simulator(Section):
     needs: ClassVar[tuple[str, ...]] = ()
     """Parameters that must have a prior."""
 
+    @field_validator("parameters")
+    @classmethod
+    def _by_name(cls, parameters: dict[str, Prior]) -> dict[str, Prior]:
+        """The order of parameters in a config is free: it changes no draw and no column."""
+        return dict(sorted(parameters.items(), key=_natural))
+
     @model_validator(mode="after")
     def _check(self) -> Simulator:
         missing = [name for name in self.needed_parameters() if name not in self.parameters]
@@ -107,13 +114,13 @@ class Simulator(Section):
 
     @cached_property
     def priors(self) -> dict[str, Prior]:
-        """Every prior that is drawn for a scenario, the rates included."""
+        """Every prior that is drawn for a scenario, the rates included, by name."""
         priors = dict(self.parameters)
         for name in ("mutation_rate", "recombination_rate"):
             prior = getattr(self, name)
             if isinstance(prior, Prior):
                 priors[name] = prior
-        return priors
+        return dict(sorted(priors.items(), key=_natural))
 
     @property
     def parameter_names(self) -> list[str]:
@@ -154,3 +161,8 @@ class Simulator(Section):
             If the simulator does not make tree sequences.
         """
         raise TypeError(f"{type(self).__name__} does not make tree sequences")
+
+
+def _natural(item: tuple[str, Prior]) -> list[str | int]:
+    """Sort size_2 before size_10; words and numbers take turns, so that no word meets a number."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", item[0])]
