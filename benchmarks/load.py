@@ -1,4 +1,4 @@
-"""Encoding and loading: examples per second and CPU time, as JSON lines.
+"""Encoding and loading: examples per second, CPU time, and their share of a training step, as JSON lines.
 
 Run ``python benchmarks/load.py``; it takes about half a minute and 400 MB of disk. Shards are read from the page cache: they
 were just written.
@@ -22,6 +22,8 @@ from popdl.config.encoding import Encoding
 from popdl.dataset import encode_examples
 from popdl.encoding import Encoder
 from popdl.loader import PackedData, shuffled
+from popdl.module import PopdlModule, PositionScaling
+from popdl.networks._base import InputShape
 from popdl.store import write_shard
 
 NUM_HAPLOTYPES = 50
@@ -50,6 +52,29 @@ def simulate(num_sites: int) -> tuple[np.ndarray, np.ndarray]:
     branches = trees.diversity(mode="branch") * sum(1 / i for i in range(1, NUM_HAPLOTYPES)) * 1e6
     mutated = msprime.sim_mutations(trees, rate=num_sites / branches, random_seed=1)
     return mutated.genotype_matrix().astype(np.int8), mutated.tables.sites.position
+
+
+def training_step(data: PackedData) -> Callable[[], None]:
+    """A training step of the default network on one batch that is ready, with three targets."""
+    target = {"task": "regression", "scale": "log", "weight": 1.0, "mean": 0.0, "sd": 1.0, "classes": []}
+    shape = InputShape(data.num_haplotypes, data.max_sites, data.has_positions)
+    module = PopdlModule(
+        "exchangeable",
+        {},
+        shape=shape,
+        targets=dict.fromkeys(("a", "b", "c"), target),
+        position_scaling=PositionScaling.fit(data, torch.arange(BATCH_SIZE)),
+    )
+    optimizer = torch.optim.AdamW(module.parameters())
+    batch, truths = data.batch(torch.arange(BATCH_SIZE)), torch.randn(BATCH_SIZE, 3)
+
+    def step() -> None:
+        loss = module.heads.total(module.heads.losses(module(*batch), truths).means())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
 
 
 def report(name: str, **values: object) -> None:
@@ -99,7 +124,16 @@ def main() -> None:
         order = shuffled(torch.arange(data.num_examples), seed=1, epoch=0)
         batches = iter(order.split(BATCH_SIZE) * 10)
         seconds = cpu_seconds(lambda: data.batch(next(batches)), repeats=300)
-        report("batch", batch_size=BATCH_SIZE, shape=[NUM_HAPLOTYPES, MAX_SITES], threads=1, cpu_ms=seconds * 1e3)
+        step = cpu_seconds(training_step(data), repeats=20)
+        report(
+            "batch",
+            batch_size=BATCH_SIZE,
+            shape=[NUM_HAPLOTYPES, MAX_SITES],
+            threads=1,
+            cpu_ms=seconds * 1e3,
+            training_step_cpu_ms=step * 1e3,
+            share_of_training_step=seconds / step,
+        )
 
 
 if __name__ == "__main__":
