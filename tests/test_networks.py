@@ -22,6 +22,9 @@ VARIANTS = {
         "head": [],
     },
     "flagel": {"filters": [8, 8], "dropout": 0.0},
+    "spidna": {"num_blocks": 3, "num_features": 8},
+    "spidna_instance": {"name": "spidna", "num_blocks": 3, "num_features": 8, "normalisation": "instance"},
+    "spidna_adaptive": {"name": "spidna", "num_blocks": 3, "num_features": 8, "normalisation": "adaptive"},
 }
 
 

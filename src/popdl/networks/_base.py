@@ -1,8 +1,9 @@
 """What every network has: a body that turns a batch of encoded examples into features; the heads are shared.
 
 A network is one file that defines one public subclass of :class:`Network`. Two rules hold for all of them, and a test
-checks both: what lies under a False mask changes nothing, and the output for one example does not depend on the
-others in its batch (so: no batch normalisation).
+checks both: what lies under a False mask changes nothing, and in evaluation the output for one example does not depend
+on the others in its batch (so batch normalisation takes its means over real sites while training, and uses running ones
+in evaluation). A network keeps its state in parameters and buffers of dtype float32: a model file holds no other.
 """
 
 from __future__ import annotations
