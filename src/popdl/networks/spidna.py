@@ -23,7 +23,7 @@ linear, so its shift joins the columns and its scale the weights. Large tensors 
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as functional
@@ -31,14 +31,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from popdl.networks._base import InputShape, Network
+from popdl.networks._masked import Moments, Normalisation
 
 __all__ = ["Spidna"]
 
 WIDTH = 3
 """Neighbouring sites that a filter sees."""
-MOMENTUM = 0.1
-"""Weight of a batch in the running mean and variance."""
-EPSILON = 1e-5
 
 
 class Spidna(Network):
@@ -81,68 +79,13 @@ class Spidna(Network):
         return torch.cat(features, dim=1)
 
 
-class _Moments(NamedTuple):
-    """Means over the real sites (and haplotypes) of each example."""
-
-    first: Tensor
-    """Tensor of shape (batch, num_features): mean."""
-    second: Tensor
-    """Tensor of shape (batch, num_features): mean square."""
-
-
-class _Normalisation(nn.Module):
-    """Mean and variance to a scale and a shift for each feature.
-
-    In evaluation ``batch`` uses its running values, so that an example is predicted alike in any batch.
-    """
-
-    running_mean: Tensor
-    running_variance: Tensor
-
-    def __init__(self, num_features: int, kind: Literal["batch", "instance", "adaptive"]) -> None:
-        super().__init__()
-        self.kind = kind
-        self.weight = nn.Parameter(torch.ones(num_features))
-        self.bias = nn.Parameter(torch.zeros(num_features))
-        if kind == "batch":
-            self.register_buffer("running_mean", torch.zeros(num_features))
-            self.register_buffer("running_variance", torch.ones(num_features))
-
-    def forward(self, moments: _Moments, num_sites: Tensor) -> tuple[Tensor, Tensor]:
-        """Return scale and shift, each of shape (batch or 1, num_features).
-
-        Parameters
-        ----------
-        moments
-            Of each example.
-        num_sites : Tensor of shape (batch,)
-            Real sites of each example: its weight in a batch.
-        """
-        mean, square = moments
-        if self.kind == "batch" and not self.training:
-            mean, variance = self.running_mean.unsqueeze(0), self.running_variance.unsqueeze(0)
-        else:
-            if self.kind == "batch":
-                share = (num_sites / num_sites.sum().clamp(min=1)).unsqueeze(1)
-                mean, square = (mean * share).sum(0, keepdim=True), (square * share).sum(0, keepdim=True)
-            elif self.kind == "adaptive":
-                mean, square = mean.mean(1, keepdim=True), square.mean(1, keepdim=True)
-            variance = (square - mean**2).clamp(min=0)
-            if self.kind == "batch":
-                with torch.no_grad():
-                    self.running_mean.lerp_(mean[0], MOMENTUM)
-                    self.running_variance.lerp_(variance[0], MOMENTUM)
-        scale = self.weight * torch.rsqrt(variance + EPSILON)
-        return scale, self.bias - mean * scale
-
-
 class _First(nn.Module):
     """The convolution of the raw input, normalised, with ReLU."""
 
     def __init__(self, num_features: int, kind: Literal["batch", "instance"]) -> None:
         super().__init__()
         self.convolution = nn.Conv1d(1, num_features, WIDTH, bias=False)
-        self.normalisation = _Normalisation(num_features, kind)
+        self.normalisation = Normalisation(num_features, kind)
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
         """Rows of shape (batch, num_rows, max_sites) to features of shape (batch, num_rows, max_sites, num_features)."""
@@ -156,7 +99,7 @@ class _First(nn.Module):
         # Written out, because autocast would take matrix products in bfloat16.
         first = ((seen.sum(1) / number).unsqueeze(2) * weight).sum(1)
         second = (((products / number.unsqueeze(2)).unsqueeze(3) * weight).sum(2) * weight).sum(1)
-        scale, shift = self.normalisation(_Moments(first, second), num_sites)
+        scale, shift = self.normalisation(Moments(first, second), num_sites)
         # The mask beside the patches carries the shift, so that it is 0 under padding.
         present = mask[:, None, :, None].expand(*patches.shape[:3], 1).flatten(1, 2)
         weights = torch.cat([weight * scale.unsqueeze(1), shift.unsqueeze(1)], dim=1).expand(len(mask), -1, -1)
@@ -171,7 +114,7 @@ class _Block(nn.Module):
     ) -> None:
         super().__init__()
         self.split = [num_features, num_column_features]
-        self.normalisation = _Normalisation(sum(self.split), kind)
+        self.normalisation = Normalisation(sum(self.split), kind)
         self.convolution = nn.Conv2d(sum(self.split), num_features, (1, WIDTH))
 
     def forward(self, values: Tensor, columns: Tensor, mask: Tensor, *, last: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -195,7 +138,7 @@ class _Block(nn.Module):
         first = torch.cat([mean, columns], dim=2).sum(1) / number
         squares = values.square().sum((1, 2), dtype=exact) / values.shape[1]
         second = torch.cat([squares, columns.square().sum(1)], dim=1) / number
-        scale, shift = self.normalisation(_Moments(first, second), num_sites)
+        scale, shift = self.normalisation(Moments(first, second), num_sites)
 
         means = torch.cat([mean, columns], dim=2) * scale.unsqueeze(1)
         weight, bias = self.convolution.weight, self.convolution.bias
