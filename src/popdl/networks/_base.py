@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,9 @@ from torch import Tensor, nn
 from popdl import plugins
 from popdl.config.base import Section, validate
 from popdl.errors import PopdlError
+
+if TYPE_CHECKING:
+    from popdl.config.study import Study
 
 __all__ = ["InputShape", "Network", "build", "check", "dense", "describe", "network_name", "settings_of"]
 
@@ -30,6 +33,15 @@ class InputShape:
     num_haplotypes: int
     max_sites: int
     has_positions: bool
+
+    @classmethod
+    def of(cls, study: Study) -> InputShape:
+        """The shape of a study's examples."""
+        return cls(
+            num_haplotypes=study.simulation.total_haplotypes,
+            max_sites=study.encoding.max_sites,
+            has_positions=study.encoding.positions != "none",
+        )
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
