@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import learnable
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
+from popdl.loader import PackedData
+from popdl.model import load_model
 from popdl.networks._base import InputShape, build
+from popdl.prediction import predict_arrays
 
 KINDS = ["batch", "instance", "adaptive"]
 EPSILON = 1e-5
@@ -159,3 +164,19 @@ def test_mixed_precision_gives_the_same_features_and_gradients(kind):
     (features, gradient), (mixed, mixed_gradient) = found
     assert torch.linalg.vector_norm(mixed - features) < 0.02 * torch.linalg.vector_norm(features)
     assert functional.cosine_similarity(mixed_gradient.flatten(), gradient.flatten(), dim=0) > 0.98
+
+
+def test_a_trained_model_predicts_alike_in_batches_of_any_size(tmp_path):
+    """Running means and variances travel in the model file, and no example sees its neighbours."""
+    data = learnable.dataset(tmp_path / "data")
+    options = {"name": "spidna", "num_blocks": 2, "num_features": 8}
+    model = load_model(learnable.fit(data, tmp_path / "trained", options=options)["output"])
+    running = {name: value for name, value in model.module.named_buffers() if "running" in name}
+    assert len(running) == 2 * (2 + 2)
+    assert all(not torch.equal(value, torch.ones_like(value)) and value.any() for value in running.values())
+    packed = PackedData.from_shards(data["shards"])
+    rows = np.arange(packed.num_examples)
+    together, alone = (predict_arrays([model], packed, rows, batch_size=size) for size in (len(rows), 1))
+    numbers = together.select_dtypes("number").columns
+    assert len(numbers) > 0
+    np.testing.assert_allclose(together[numbers], alone[numbers], rtol=1e-4)
