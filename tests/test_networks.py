@@ -22,6 +22,13 @@ VARIANTS = {
         "head": [],
     },
     "flagel": {"filters": [8, 8], "dropout": 0.0},
+    "mlp": {"widths": [8]},
+    "cnn": {"filters": [4, 8]},
+    "cnn_whole": {"name": "cnn", "filters": [4], "width": 2, "stride": 1, "pool": 1, "head": []},
+    "custom_cnn": {"filters": 4, "position_filters": 2, "num_features": 8, "num_layers": 2},
+    "spidna": {"num_blocks": 3, "num_features": 8},
+    "spidna_instance": {"name": "spidna", "num_blocks": 3, "num_features": 8, "normalisation": "instance"},
+    "spidna_adaptive": {"name": "spidna", "num_blocks": 3, "num_features": 8, "normalisation": "adaptive"},
 }
 
 
@@ -137,7 +144,7 @@ class TestAll:
         assert check(key, VARIANTS[key], shape) == sum(value.numel() for value in make(key, shape).parameters())
 
 
-@pytest.mark.parametrize("key", ["exchangeable", "flagel"])
+@pytest.mark.parametrize("key", ["exchangeable", "flagel", "spidna", "custom_cnn", "mlp", "cnn"])
 def test_check_takes_shapes_that_would_not_fit_into_memory(key):
     assert check(key, {}, InputShape(num_haplotypes=100_000, max_sites=1_000_000, has_positions=True)) > 0
 
@@ -153,6 +160,25 @@ def test_exchangeable_reads_the_spectrum_of_either_way_of_writing_alleles():
     zeros_and_ones = genotypes.clamp(min=0)
     signed = (2 * zeros_and_ones - 1) * mask.unsqueeze(1)
     assert torch.equal(network(zeros_and_ones, positions, mask), network(signed, positions, mask))
+
+
+@pytest.mark.parametrize("num_haplotypes", [1, 2, 6, 20, 50])
+@pytest.mark.parametrize("branch", range(5))
+def test_every_branch_of_custom_cnn_is_alive_at_any_number_of_haplotypes(num_haplotypes, branch):
+    """Without what one branch says the features are others, and every haplotype reaches it."""
+    shape = InputShape(num_haplotypes, 40, has_positions=True)
+    torch.manual_seed(1)
+    network = build("custom_cnn", {"filters": 4, "num_features": 10}, shape)
+    genotypes, positions, mask = batch(shape, (40, 31, 40, 25))
+    genotypes.requires_grad_()
+    whole = network(genotypes, positions, mask)
+    said = network.branches[branch](genotypes, positions, mask)
+    assert said.shape == (4, 10, 40)
+    (reached,) = torch.autograd.grad(said.square().sum(), genotypes)
+    assert (reached.abs().sum((0, 2)) > 0).all()
+    with torch.no_grad():
+        network.join.convolution.weight[:, 10 * branch : 10 * (branch + 1)] = 0
+        assert not torch.allclose(network(genotypes, positions, mask), whole)
 
 
 def test_flagel_refuses_too_few_sites():

@@ -53,11 +53,7 @@ def test_study_can_be_built(path: Path, request: pytest.FixtureRequest) -> None:
     encoded = encoder.encode(example.genotypes, example.positions, seeds.generator(study.seed, "encoding", 0))
     assert 0 < encoded.num_sites <= study.encoding.max_sites
 
-    shape = InputShape(
-        num_haplotypes=simulation.total_haplotypes,
-        max_sites=study.encoding.max_sites,
-        has_positions=study.encoding.positions != "none",
-    )
+    shape = InputShape.of(study)
     generator = np.random.default_rng(1)
     genotypes = torch.from_numpy(generator.integers(0, 2, (2, shape.num_haplotypes, shape.max_sites))).float()
     positions = torch.rand(2, shape.max_sites) if shape.has_positions else None

@@ -80,6 +80,8 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--ancestral", choices=["reference", "INFO/AA"], help="where ancestral alleles come from")
     predict.add_argument("--seed", type=int, default=42, help="seed of the draw of individuals (default: 42)")
 
+    networks = command("networks", "list the networks that ship, with their sizes and options", _networks)
+    networks.add_argument("config", nargs="?", help="count parameters at the shape of this study's examples")
     card = command("card", "print what a model file says of itself", _card)
     card.add_argument("model", type=Path)
     verify = command("verify", "read every byte of shards or stores and compare checksums", _verify)
@@ -142,6 +144,13 @@ def _predict(options: argparse.Namespace) -> None:
         output=options.output.with_name(options.output.name + ".tsv"),
         bed=options.output.with_name(options.output.name + ".bed"),
     )
+
+
+def _networks(options: argparse.Namespace) -> None:
+    from popdl.catalogue import network_catalogue
+    from popdl.config.study import load_study
+
+    print(network_catalogue(load_study(options.config) if options.config else None), end="")
 
 
 def _card(options: argparse.Namespace) -> None:

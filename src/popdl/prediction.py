@@ -22,6 +22,7 @@ from popdl.dataset import open_shards, read_parameters
 from popdl.errors import PopdlError
 from popdl.files import write_text
 from popdl.loader import PackedData
+from popdl.memory import keep_freed_memory
 from popdl.model import Model, load_model
 from popdl.module import predict_outputs
 from popdl.realism import assess
@@ -70,6 +71,7 @@ def predict_arrays(
                 "encode the data with the model's own recipe, or use a model that was trained with this encoding."
             )
     scaling = _common_scaling(models)
+    keep_freed_memory()  # a network's layers take and free the same blocks for every batch
     outputs = [
         predict_outputs(model.module, data, torch.from_numpy(rows), batch_size=batch_size).double() for model in models
     ]

@@ -53,12 +53,7 @@ def _check_networks(study: Study) -> list[str]:
     """Run every network on one batch of the encoding's shape, on a device without memory."""
     from popdl.networks._base import InputShape, check
 
-    encoding = study.encoding
-    shape = InputShape(
-        num_haplotypes=study.simulation.total_haplotypes,
-        max_sites=encoding.max_sites,
-        has_positions=encoding.positions != "none",
-    )
+    shape = InputShape.of(study)
     problems = []
     for key, options in study.networks.items():
         try:

@@ -36,6 +36,7 @@ from popdl.files import write_text
 from popdl.heads import TargetLosses
 from popdl.intervals import half_width
 from popdl.loader import PackedData, shuffled
+from popdl.memory import keep_freed_memory
 from popdl.model import save_model
 from popdl.module import PopdlModule, PositionScaling, predict_outputs
 from popdl.networks._base import InputShape, describe
@@ -130,6 +131,7 @@ def train(
     PopdlError
         If the network cannot take the data, or the loss is no longer finite.
     """
+    keep_freed_memory()  # a network's layers take and free the same blocks in every step
     with _reproducible(training.threads):
         fabric = _fabric(training)
         opened = open_shards(shards)

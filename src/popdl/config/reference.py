@@ -21,7 +21,7 @@ from popdl.config.study import Study
 from popdl.priors import Prior
 from popdl.simulators._base import Simulator
 
-__all__ = ["config_reference"]
+__all__ = ["config_reference", "default_text"]
 
 OPENING = """\
 # Config reference
@@ -61,6 +61,8 @@ WORDS: dict[Any, str] = {
     Any: "anything",
     Prior: "[prior](#priors)",
 }
+NO_DEFAULT = "none"
+SECTION_DEFAULT = "its defaults"
 BOUNDS = {
     annotated_types.Ge: ("≥", "ge"),
     annotated_types.Gt: (">", "gt"),
@@ -191,18 +193,26 @@ def _bounds(field: FieldInfo) -> str:
 
 
 def _default(field: FieldInfo) -> str:
+    text = default_text(field)
     if field.is_required():
-        return "**required**"
+        return f"**{text}**"
+    return text if text in (NO_DEFAULT, SECTION_DEFAULT) else f"`{text}`"
+
+
+def default_text(field: FieldInfo) -> str:
+    """The default of a key, as a config would write it."""
+    if field.is_required():
+        return "required"
     default = field.get_default(call_default_factory=True, validated_data={})
     if default is None:
-        return "none"
+        return NO_DEFAULT
     if isinstance(default, Section) and not isinstance(default, Prior):
-        return "its defaults"
+        return SECTION_DEFAULT
     if isinstance(default, list):
         default = [item.model_dump(mode="json") if isinstance(item, Section) else item for item in default]
     elif isinstance(default, Section):
         default = default.model_dump(mode="json")
-    return f"`{json.dumps(default, ensure_ascii=False)}`"
+    return json.dumps(default, ensure_ascii=False)
 
 
 def _sections(annotation: Any) -> list[type[Section]]:

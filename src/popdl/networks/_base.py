@@ -1,8 +1,9 @@
 """What every network has: a body that turns a batch of encoded examples into features; the heads are shared.
 
 A network is one file that defines one public subclass of :class:`Network`. Two rules hold for all of them, and a test
-checks both: what lies under a False mask changes nothing, and the output for one example does not depend on the
-others in its batch (so: no batch normalisation).
+checks both: what lies under a False mask changes nothing, and in evaluation the output for one example does not depend
+on the others in its batch (so batch normalisation takes its means over real sites while training, and uses running ones
+in evaluation). A network keeps its state in parameters and buffers of dtype float32: a model file holds no other.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,9 @@ from torch import Tensor, nn
 from popdl import plugins
 from popdl.config.base import Section, validate
 from popdl.errors import PopdlError
+
+if TYPE_CHECKING:
+    from popdl.config.study import Study
 
 __all__ = ["InputShape", "Network", "build", "check", "dense", "describe", "network_name", "settings_of"]
 
@@ -29,6 +33,15 @@ class InputShape:
     num_haplotypes: int
     max_sites: int
     has_positions: bool
+
+    @classmethod
+    def of(cls, study: Study) -> InputShape:
+        """The shape of a study's examples."""
+        return cls(
+            num_haplotypes=study.simulation.total_haplotypes,
+            max_sites=study.encoding.max_sites,
+            has_positions=study.encoding.positions != "none",
+        )
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

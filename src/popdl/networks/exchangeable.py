@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from popdl.config.base import Section
 from popdl.networks._base import InputShape, Network, dense
+from popdl.networks._masked import after, convolve, mean
 
 __all__ = ["Exchangeable"]
 
@@ -104,15 +105,15 @@ class Exchangeable(Network):
     def _haplotype_branch(self, genotypes: Tensor, positions: Tensor | None, mask: Tensor) -> list[Tensor]:
         values = genotypes.unsqueeze(1) * mask[:, None, None]
         for number, layer in enumerate(self.per_haplotype):
-            values = _convolve(layer, values)
+            values = convolve(layer, values)
             if number == 0 and self.per_haplotype_positions is not None:
                 assert positions is not None
-                values = values + _convolve(self.per_haplotype_positions, (positions * mask).unsqueeze(1)).unsqueeze(2)
-            mask = _after(layer, mask)
+                values = values + convolve(self.per_haplotype_positions, (positions * mask).unsqueeze(1)).unsqueeze(2)
+            mask = after(layer, mask)
             values = functional.relu(values) * mask[:, None, None]
         pools = {"mean": lambda: values.mean(dim=2), "max": lambda: values.amax(dim=2)}
         pooled = torch.cat([pools[name]() for name in self.settings.pool], dim=1)
-        return [_mean(pooled, mask), *_means_along(self.after_pool, pooled, mask)]
+        return [mean(pooled, mask), *_means_along(self.after_pool, pooled, mask)]
 
     def _columns(self, genotypes: Tensor, positions: Tensor | None, mask: Tensor) -> Tensor:
         """Channels that describe each site, shape (batch, num_columns, max_sites)."""
@@ -138,30 +139,12 @@ def _along_sites(channels: int, layers: list[Layer]) -> nn.ModuleList:
     return modules
 
 
-def _convolve(layer: nn.Module, values: Tensor) -> Tensor:
-    """Convolve with zeros around the window, so that filter j is centred on site j × stride."""
-    assert isinstance(layer, nn.Conv1d | nn.Conv2d)
-    width = layer.kernel_size[-1]
-    return layer(functional.pad(values, ((width - 1) // 2, width // 2)))
-
-
-def _after(layer: nn.Module, mask: Tensor) -> Tensor:
-    """The mask of a layer's output."""
-    assert isinstance(layer, nn.Conv1d | nn.Conv2d)
-    return mask[:, :: layer.stride[-1]]
-
-
-def _mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean over real sites of values that are 0 elsewhere, shape (batch, channels)."""
-    return values.sum(dim=2) / mask.sum(dim=1, keepdim=True).clamp(min=1)
-
-
 def _means_along(layers: nn.ModuleList, values: Tensor, mask: Tensor) -> list[Tensor]:
     """Run convolutions along sites, and average the output of each over the window."""
     means = []
     for layer in layers:
-        values = _convolve(layer, values)
-        mask = _after(layer, mask)
+        values = convolve(layer, values)
+        mask = after(layer, mask)
         values = functional.relu(values) * mask.unsqueeze(1)
-        means.append(_mean(values, mask))
+        means.append(mean(values, mask))
     return means

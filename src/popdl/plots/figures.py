@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,14 @@ from popdl.plots.parity import confusion, parity
 from popdl.plots.priors import prior, prior_bins
 from popdl.plots.realism import realism, realism_rows
 from popdl.plots.scores import scores
+from popdl.plots.size_history import (
+    chosen_examples,
+    epoch_starts,
+    error_by_epoch,
+    error_panel,
+    history_panel,
+    history_table,
+)
 from popdl.plots.style import RC, WIDTH
 from popdl.plots.training_curves import training_curves
 from popdl.priors import draw
@@ -55,6 +63,7 @@ def make_figures(*, results: Path, study: Study, output: Path) -> None:
         _training(outcomes, output)
         for network in outcomes.networks:
             _parity(outcomes, network, output)
+        _size_history(outcomes, output)
         _scores(outcomes, output)
         _calibration(outcomes, output)
         for application in study.applications:
@@ -125,6 +134,27 @@ def _parity(outcomes: Outcomes, network: str, output: Path) -> None:
 
     path = output / f"parity_{network.replace('/', '_')}"
     _panels(targets, paint, path, table=outcomes.test[network], height=2.8)
+
+
+def _size_history(outcomes: Outcomes, output: Path) -> None:
+    starts = epoch_starts(outcomes.study)
+    if starts is None:
+        return
+    table = history_table(outcomes.test[outcomes.best], starts)
+    if table.empty:
+        return
+    shown, errors = chosen_examples(table), error_by_epoch(table)
+
+    def paint(name: str, ax: Axes) -> None:
+        if name == "errors":
+            error_panel(errors, ax, num_examples=table["example"].nunique())
+        else:
+            rows = table[table["example"] == int(name)]
+            history_panel(rows, ax, nearer=shown[int(name)], described=outcomes.targets["size_0"])
+
+    numbers = pd.concat([table[table["example"].isin(shown)], errors]).astype({"example": "Int64"})
+    panels = [*map(str, shown), "errors"]
+    _panels(panels, paint, output / "size_history", table=numbers, height=2.2, columns=2, legend=True)
 
 
 def _numbers(metrics: Mapping[str, Mapping[str, float | None]]) -> dict[str, dict[str, float]]:
@@ -207,7 +237,7 @@ def _realism(outcomes: Outcomes, application: str, output: Path) -> None:
 
 
 def _panels(
-    panels: Mapping[str, Any],
+    panels: Iterable[str],
     paint: Callable[[str, Axes], Any],
     path: Path,
     *,

@@ -6,12 +6,12 @@ takes longer than the simulation itself.
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from typing import Any
 
 import msprime
 from msprime import _msprime
+
+from popdl.memory import keep_freed_memory
 
 __all__ = ["tune_memory"]
 
@@ -34,12 +34,4 @@ class _Simulator(msprime.ancestry.Simulator, _SmallBlocks):
 def tune_memory() -> None:
     """Change how msprime and the C library use memory, for as long as the process lives."""
     msprime.ancestry.Simulator = _Simulator
-    if sys.platform != "linux":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        # Freed memory stays in the process: by default it goes back to the kernel each time, and its pages are faulted in again.
-        # The numbers are those of glibc's malloc.h; other C libraries do nothing here.
-        mallopt(-4, 0)  # M_MMAP_MAX: take large blocks from the heap
-        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: never shrink the heap
-        mallopt(-2, 64 * 2**20)  # M_TOP_PAD: grow it in large steps
+    keep_freed_memory()
