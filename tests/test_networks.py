@@ -181,6 +181,21 @@ def test_every_branch_of_custom_cnn_is_alive_at_any_number_of_haplotypes(num_hap
         assert not torch.allclose(network(genotypes, positions, mask), whole)
 
 
+def test_homozygosity_is_the_share_of_identical_pairs():
+    shape = InputShape(num_haplotypes=6, max_sites=75, has_positions=False)
+    network = build("exchangeable", {"homozygosity": 2}, shape)
+    genotypes, _, mask = batch(shape, num_sites=(75, 64, 40, 15))
+    genotypes[:, 1:4] = genotypes[:, :1]
+    genotypes[:, 3, 20] = 1 - genotypes[:, 3, 20].clamp(min=0)
+    for example, num_sites in enumerate((75, 64, 40, 15)):
+        for number, length in enumerate((16, 32)):
+            blocks = (genotypes[example, :, : num_sites // length * length] > 0).unflatten(1, (-1, length)).unbind(1)
+            same = [bool((block[i] == block[j]).all()) for block in blocks for i in range(6) for j in range(i)]
+            share = torch.tensor(sum(same) / max(len(same), 1))
+            found = network._homozygosity(genotypes, mask)[example, number]
+            torch.testing.assert_close(found, torch.log(share + 1e-3) + 3)
+
+
 def test_flagel_refuses_too_few_sites():
     with pytest.raises(PopdlError, match=r"networks\.cnn: filters: 9 sites .* raise encoding.max_sites"):
         build("cnn", {"name": "flagel", "filters": [4] * 4}, InputShape(6, 9, True))
@@ -192,8 +207,8 @@ def test_flagel_refuses_too_few_sites():
         ({"heads": [3]}, r"heads: unknown key; did you mean 'head'\?"),
         ({"dropout": 1.0}, r"dropout: .*less than 1 \(found 1.0\)"),
         ({"per_haplotype": [{"conv": 0}]}, r"per_haplotype\.0\.conv: .*greater than or equal to 1"),
-        ({"per_haplotype": [], "after_pool": [], "per_site": []}, "at least one must list a convolution"),
-        ({"per_haplotype": []}, "nothing to pool"),
+        ({"homozygosity": 17}, "homozygosity: .*less than or equal to 16"),
+        ({"after_pool": [{"conv": 4}]}, "nothing to pool"),
         ({"pool": ["median"]}, r"pool\.0: Input should be 'mean' or 'max'"),
         ({"head": [0]}, "head: expected positive widths"),
         ({"name": 3}, "expected the name of a network, found 3"),

@@ -1,19 +1,23 @@
-"""An exchangeable network after Chan et al. (2018, NeurIPS): every haplotype through the same layers, then a symmetric pool.
+"""An exchangeable network after Chan et al. (2018, NeurIPS): what it reads of a window does not depend on the order of haplotypes.
 
-Two branches read the window, and dense layers (``head``) read both:
+Dense layers (``head``) read up to four descriptions of the window:
 
-* ``per_haplotype`` convolutions run along the sites of each haplotype, with weights shared among haplotypes; symmetric
-  pools over haplotypes follow, then ``after_pool`` convolutions along sites. They see which alleles sit on one haplotype.
-* ``per_site`` convolutions run along the columns: how often the 1-allele occurs at each site, and the positions. They see the
-  site-frequency spectrum and how it changes along the window, at a small part of the cost.
+* the site-frequency spectrum, on a log scale, and the number of sites;
+* ``homozygosity``: the share of pairs of haplotypes that are identical in blocks of 16, 32, 64, … sites, on a log scale. It tells
+  how far pairs of haplotypes go before they differ, in terms of sites, and so what recombination has left of shared descent;
+* ``per_site`` convolutions along the columns: how often the 1-allele occurs at each site, and the positions;
+* ``per_haplotype`` convolutions, which run along the sites of each haplotype with weights shared among haplotypes; symmetric
+  pools over haplotypes follow, then ``after_pool`` convolutions along sites. They can learn which alleles sit on one
+  haplotype, but do as much work for every haplotype as ``per_site`` for all, so they are left out by default.
 
-The first branch does as much work for every haplotype as the second for all, so its default takes wide strides. Each branch
-ends in means over the window's sites, of every layer from the pool on. Padding is set to zero after every layer. After a
-stride, a place counts as a site if the site that its filter is centred on is one.
+The convolutions end in means over the window's sites, of every layer from the pool on. Padding is set to zero after every
+layer. After a stride, a place counts as a site if the site that its filter is centred on is one; a block counts if all its
+sites are real.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -43,23 +47,23 @@ class Exchangeable(Network):
     """Haplotypes share one set of weights, and their order makes no difference."""
 
     class Settings(Network.Settings):
-        per_haplotype: list[Layer] = [Layer(conv=8, width=16, stride=16)]
+        per_haplotype: list[Layer] = []
         """Convolutions along each haplotype ([] leaves this branch out)."""
         pool: list[Literal["mean", "max"]] = Field(default=["mean", "max"], min_length=1)
         """How haplotypes are pooled; several pools give several sets of features."""
-        after_pool: list[Layer] = [Layer(conv=16, width=3)]
+        after_pool: list[Layer] = []
         """Convolutions along sites after haplotypes are pooled."""
-        per_site: list[Layer] = [Layer(conv=8), Layer(conv=32, width=5, stride=4), Layer(conv=64, width=5, stride=4)]
+        homozygosity: int = Field(default=5, ge=0, le=16)
+        """How many lengths of blocks are searched for identical pairs of haplotypes: 16, 32, 64, … sites (0: none)."""
+        per_site: list[Layer] = [Layer(conv=8)]
         """Convolutions along allele frequencies and positions ([] leaves this branch out)."""
         head: list[int] = [128, 128]
         """Widths of the dense layers."""
-        dropout: float = Field(default=0.1, ge=0, lt=1)
+        dropout: float = Field(default=0.0, ge=0, lt=1)
         """Share of units of the dense layers that are dropped while training."""
 
         @model_validator(mode="after")
         def _check(self) -> Exchangeable.Settings:
-            if not self.per_haplotype and not self.per_site:
-                raise ValueError("per_haplotype and per_site: at least one must list a convolution")
             if self.after_pool and not self.per_haplotype:
                 raise ValueError(
                     "after_pool: there is nothing to pool without per_haplotype; list convolutions there or set after_pool: []"
@@ -72,7 +76,8 @@ class Exchangeable(Network):
 
     def __init__(self, settings: Any, shape: InputShape) -> None:
         super().__init__(settings, shape)
-        num_pooled = 1  # the number of sites
+        self.num_classes = min(shape.num_haplotypes, MAX_CLASSES)
+        num_pooled = 1 + self.num_classes + 1 + settings.homozygosity
         self.per_haplotype = nn.ModuleList()
         if settings.per_haplotype:
             channels = 1
@@ -95,11 +100,16 @@ class Exchangeable(Network):
 
     def forward(self, genotypes: Tensor, positions: Tensor | None, mask: Tensor) -> Tensor:
         num_sites = mask.sum(dim=1, keepdim=True).clamp(min=1)
-        features = [torch.log(num_sites / self.shape.max_sites)]
+        frequency = (
+            (genotypes > 0).float().mean(dim=1)
+        )  # a 1 is the only positive value with either way of writing alleles
+        features = [torch.log(num_sites / self.shape.max_sites), self._spectrum(frequency, mask)]
+        if self.settings.homozygosity:
+            features.append(self._homozygosity(genotypes, mask))
         if self.per_haplotype:
             features += self._haplotype_branch(genotypes, positions, mask)
         if self.per_site:
-            features += _means_along(self.per_site, self._columns(genotypes, positions, mask), mask)
+            features += _means_along(self.per_site, self._columns(frequency, positions, mask), mask)
         return self.head(torch.cat(features, dim=1))
 
     def _haplotype_branch(self, genotypes: Tensor, positions: Tensor | None, mask: Tensor) -> list[Tensor]:
@@ -115,10 +125,38 @@ class Exchangeable(Network):
         pooled = torch.cat([pools[name]() for name in self.settings.pool], dim=1)
         return [mean(pooled, mask), *_means_along(self.after_pool, pooled, mask)]
 
-    def _columns(self, genotypes: Tensor, positions: Tensor | None, mask: Tensor) -> Tensor:
+    def _spectrum(self, frequency: Tensor, mask: Tensor) -> Tensor:
+        """Log share of sites in each class of frequency, shape (batch, num_classes + 1)."""
+        classes = (frequency * self.num_classes).round().long()
+        counts = frequency.new_zeros(len(mask), self.num_classes + 1).scatter_add(1, classes, mask.to(frequency.dtype))
+        return _log_share(counts / mask.sum(dim=1, keepdim=True).clamp(min=1))
+
+    @torch.no_grad()
+    def _homozygosity(self, genotypes: Tensor, mask: Tensor) -> Tensor:
+        """Log share of identical pairs of haplotypes in blocks of each length, shape (batch, homozygosity)."""
+        num_haplotypes, max_sites = genotypes.shape[1:]
+        surplus = -max_sites % (BLOCK << (self.settings.homozygosity - 1))
+        alleles = functional.pad((genotypes > 0).float(), (0, surplus)).unflatten(2, (-1, BLOCK))
+        real = functional.pad(mask, (0, surplus)).unflatten(1, (-1, BLOCK)).all(dim=2)
+        # A block of 16 alleles as one number, which float32 holds exactly.
+        numbers = (alleles * 2.0 ** torch.arange(BLOCK, device=alleles.device)).sum(dim=3).transpose(1, 2)
+        numbers = numbers.masked_fill(~real.unsqueeze(2), math.nan)  # equals nothing, itself included
+        identical = numbers.unsqueeze(3) == numbers.unsqueeze(2)
+        shares = []
+        for length in range(self.settings.homozygosity):
+            if length:  # two neighbours make a block of twice the length
+                identical = identical[:, ::2] & identical[:, 1::2]
+                real = real[:, ::2] & real[:, 1::2]
+            # Sums of bytes are many times faster on a CPU than sums of larger integers.
+            parts = [part.sum(dim=1, dtype=torch.uint8).sum(dim=(1, 2)) for part in identical.split(255, dim=1)]
+            num_blocks = real.sum(dim=1)
+            pairs = torch.stack(parts).sum(dim=0) - num_blocks * num_haplotypes  # less every haplotype with itself
+            num_pairs = num_blocks * (num_haplotypes * (num_haplotypes - 1))
+            shares.append(pairs / num_pairs.clamp(min=1))
+        return _log_share(torch.stack(shares, dim=1))
+
+    def _columns(self, frequency: Tensor, positions: Tensor | None, mask: Tensor) -> Tensor:
         """Channels that describe each site, shape (batch, num_columns, max_sites)."""
-        # A 1 is the only positive value with either way of writing alleles.
-        frequency = (genotypes > 0).float().mean(dim=1)
         # On a log scale too, on which the rarest classes of the spectrum, the largest, lie apart.
         logarithm = torch.log(frequency.clamp(min=0.5 / self.shape.num_haplotypes))
         channels = [4 * frequency - 1, logarithm + 2]
@@ -129,6 +167,15 @@ class Exchangeable(Network):
 
 
 NUM_FREQUENCY_CHANNELS = 2
+MAX_CLASSES = 50
+"""Classes of the spectrum are merged where there are more haplotypes, so that each has sites."""
+BLOCK = 16
+"""Sites in the shortest block."""
+
+
+def _log_share(share: Tensor) -> Tensor:
+    """A share on a log scale, of order 1, with 0 well below the smallest that tells something."""
+    return torch.log(share + 1e-3) + 3
 
 
 def _along_sites(channels: int, layers: list[Layer]) -> nn.ModuleList:
