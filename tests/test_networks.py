@@ -208,7 +208,7 @@ def test_flagel_refuses_too_few_sites():
         ({"dropout": 1.0}, r"dropout: .*less than 1 \(found 1.0\)"),
         ({"per_haplotype": [{"conv": 0}]}, r"per_haplotype\.0\.conv: .*greater than or equal to 1"),
         ({"homozygosity": 17}, "homozygosity: .*less than or equal to 16"),
-        ({"after_pool": [{"conv": 4}]}, "nothing to pool"),
+        ({"per_haplotype": []}, "nothing to pool"),
         ({"pool": ["median"]}, r"pool\.0: Input should be 'mean' or 'max'"),
         ({"head": [0]}, "head: expected positive widths"),
         ({"name": 3}, "expected the name of a network, found 3"),
