@@ -154,7 +154,9 @@ def versions(outcomes: Outcomes) -> dict[str, str]:
 def references(outcomes: Outcomes) -> list[str]:
     """Papers behind the methods that this study used."""
     study = outcomes.study
-    used = ["msprime", *([study.simulation.simulator] if study.simulation.simulator == "stdpopsim" else [])]
+    used = [] if study.simulation is None else ["msprime"]
+    if study.simulation is not None and study.simulation.simulator == "stdpopsim":
+        used.append("stdpopsim")
     used += sorted({str(options.get("name", key)) for key, options in study.networks.items()})
     used += ["intervals", "scikit-learn", "snakemake"]
     return [REFERENCES[key] for key in used if key in REFERENCES]
