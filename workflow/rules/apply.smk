@@ -61,6 +61,7 @@ rule encode_windows:
     params:
         application=lambda wildcards: config["applications"][wildcards.application],
         encoding=section("encoding"),
+        source=SOURCE,
         simulation={
             key: value
             for key, value in SIMULATION.items()

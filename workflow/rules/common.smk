@@ -10,6 +10,7 @@ ROOT = Path(workflow.current_basedir).parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 
 from popdl.config.reading import numbers_from_strings
+from popdl.formats._files import matches
 from popdl.stages import STAGES
 
 config = numbers_from_strings(config)
@@ -46,7 +47,9 @@ pathvars:
     benchmarks=f"{RESULTS}/benchmarks",
 
 
-SIMULATION = config["simulation"]
+# Examples are simulated, or imported: both sections say how many there are in the same words.
+SOURCE = "import" if config.get("import") else "simulation"
+SIMULATION = config[SOURCE]
 NUM_REPLICATES = SIMULATION.get("replicates", 1)
 SHARD_SIZE = SIMULATION.get("shard_size", 500)
 NUM_EXAMPLES = SIMULATION["num_scenarios"] * NUM_REPLICATES
@@ -87,10 +90,23 @@ def network_plugin(wildcards):
 
 def simulation_files():
     """The files that the simulation section names: its jobs depend on them."""
+    if SOURCE == "import":
+        return []
     rate, simulator = SIMULATION["recombination_rate"], SIMULATION["simulator"]
     rate_map = [rate["map"]] if isinstance(rate, dict) and "map" in rate else []
     model = [SIMULATION["model"]] if simulator == "demes" else []
     return [*rate_map, *model, *plugin(simulator)]
+
+
+def import_files():
+    """The files that the import section names. Those of a dnadna data set, often a million, are not watched: its table is."""
+    files, table = SIMULATION.get("files", []), SIMULATION.get("table")
+    patterns = [
+        *(files if isinstance(files, list) else [files]),
+        *([table] if table else []),
+    ]
+    found = [path for pattern in patterns for path in matches(pattern) or [pattern]]
+    return [*found, *plugin(SIMULATION["format"])]
 
 
 def section(name, *keys):

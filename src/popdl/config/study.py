@@ -35,6 +35,7 @@ __all__ = [
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 Name = Annotated[str, Field(pattern=NAME)]
 
+ONE_ORIGIN = "give exactly one of the sections simulation and import"
 Part = TypeVar("Part", Simulator, Importer)
 Source = Simulator | Importer
 """Where the examples of a study come from: what comes after does not ask which of the two it is."""
@@ -75,7 +76,7 @@ class Study(Section):
     @model_validator(mode="after")
     def _check(self) -> Study:
         if (self.simulation is None) == (self.import_ is None):
-            raise ValueError("give exactly one of the sections simulation and import")
+            raise ValueError(ONE_ORIGIN)
         problems = [*self._target_problems()]
         for name in self.baselines:
             if not plugins.is_file(name) and name not in plugins.known("baselines"):
@@ -107,9 +108,10 @@ class Study(Section):
     def _target_problems(self) -> list[str]:
         problems = []
         names = self.source.parameter_names
+        producer = self.simulation.simulator if self.simulation is not None else "import"
         for name, target in self.targets.items():
             if name not in names:
-                problems.append(f"targets.{name}: {self.section} gives no such parameter; {suggestion(name, names)}")
+                problems.append(f"targets.{name}: {producer} produces no such parameter; {suggestion(name, names)}")
                 continue
             prior = self.source.priors.get(name)
             if prior is not None and not prior.is_random:
@@ -225,8 +227,9 @@ def build_study(values: Any, *, where: str = "config") -> Study:
         raise PopdlError(f"{where}: expected a mapping of sections, found {type(values).__name__}.")
     values = numbers_from_strings(values)
     problems: list[str] = []
-    # A section that is not there is asked for once, by the name of the one that most studies have.
-    key = "import" if values.get("import") is not None and values.get("simulation") is None else "simulation"
+    if values.get("simulation") is not None and values.get("import") is not None:
+        raise PopdlError(refusal(where, [ONE_ORIGIN]))
+    key = "import" if values.get("import") is not None else "simulation"
     part = _importer if key == "import" else _simulator
     source: Any = None
     try:
@@ -242,7 +245,7 @@ def build_study(values: Any, *, where: str = "config") -> Study:
         problems += [
             line
             for line in explain(error, section=Study)
-            if not (source is None and line.startswith((f"{key}:", "(whole config): give exactly one")))
+            if not (source is None and line.startswith((f"{key}:", f"(whole config): {ONE_ORIGIN}")))
         ]
     if problems:
         raise PopdlError(refusal(where, problems))

@@ -48,7 +48,7 @@ class Label(Section):
     """Key of the tree sequence's metadata or of the parameters in its provenance; dots lead into nested values (trees only)."""
     folder: list[str] | None = Field(default=None, min_length=2)
     """The classes: the one of these words that names a folder on the file's path, or begins the name of the file."""
-    classes: list[float] | list[float | str] | None = Field(default=None, min_length=2)
+    classes: list[float | str] | None = Field(default=None, min_length=2)
     """The values that a `column` of classes may have, words or numbers."""
 
     @model_validator(mode="after")
@@ -125,7 +125,7 @@ class Importer(Section):
             for key in ("flag", "metadata", "folder"):
                 if getattr(label, key) is not None and key not in self.sources:
                     raise ValueError(f"parameters.{name}: format {self.format} has no `{key}`; use {self.sources}")
-        if self.columns and not self.has_table:
+        if self.columns and self.table is None:
             raise ValueError(f"table: give the file with the labels {', '.join(self.columns)}")
         return self
 
@@ -144,11 +144,6 @@ class Importer(Section):
             for name, label in self.labels.items()
             if label.flag is label.metadata is label.folder is None
         }
-
-    @property
-    def has_table(self) -> bool:
-        """Whether there is a table to take labels from."""
-        return self.table is not None
 
     @property
     def total_haplotypes(self) -> int:

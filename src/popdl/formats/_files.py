@@ -9,7 +9,7 @@ from pathlib import Path
 
 from popdl.errors import PopdlError
 
-__all__ = ["expand"]
+__all__ = ["expand", "matches"]
 
 
 def expand(patterns: Sequence[str | Path]) -> list[Path]:
@@ -22,14 +22,21 @@ def expand(patterns: Sequence[str | Path]) -> list[Path]:
     """
     found: list[Path] = []
     for pattern in map(str, patterns):
-        paths = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern), key=_natural)
+        paths = matches(pattern)
         if not paths:
             raise PopdlError(f"import.files: there is no file {pattern}; give paths from the project's root.")
-        found += map(Path, paths)
+        found += paths
     if len(set(found)) < len(found):
         twice = next(path for path in found if found.count(path) > 1)
         raise PopdlError(f"import.files: {twice} is named twice; name each file once.")
     return found
+
+
+def matches(pattern: str) -> list[Path]:
+    """The files that a path or a pattern means; empty if there are none."""
+    if Path(pattern).exists():
+        return [Path(pattern)]
+    return [Path(path) for path in sorted(glob.glob(pattern), key=_natural)]
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
