@@ -284,7 +284,7 @@ def test_a_truncated_gzip_is_refused(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"num_scenarios": 4}, "write num_scenarios: 3"),
-        ({"replicates": 2}, r"import\.replicates: the files hold 3 replicates, which is no multiple of 2"),
+        ({"replicates": 2}, r"import\.replicates: the data holds 3 examples, which is no multiple of 2"),
         ({"files": "nothing_*.txt"}, r"there is no file nothing_\*\.txt"),
         ({"parameters": ["size"]}, "table: give the file with the labels size"),
         ({"parameters": {"size": {"flag": "-t", "column": "a"}}}, "give one of column, flag, metadata and folder"),

@@ -61,7 +61,7 @@ def import_shard(importer: Importer, found: Survey, *, seed: int, shard: int, ou
     found
         The survey of its data.
     seed
-        The study's seed; nothing random happens here, but what follows starts from it.
+        The study's seed, from which come the mutations of tree sequences that have none.
     shard
         Number of the shard, from 0: examples shard · size … (shard + 1) · size − 1.
     output
@@ -78,7 +78,7 @@ def import_shard(importer: Importer, found: Survey, *, seed: int, shard: int, ou
         raise PopdlError(
             f"shard {shard}: the import has {importer.num_examples} examples, {importer.shard_size} in a shard."
         )
-    examples = read_examples(importer, found, first, last)
+    examples = read_examples(importer, found, first, last, seed=seed)
     names = importer.parameter_names
     labels = np.array([[labelled.labels[name] for name in names] for labelled in examples], dtype=np.float64)
     scenario = np.arange(first, last) // importer.replicates
@@ -97,9 +97,9 @@ def import_shard(importer: Importer, found: Survey, *, seed: int, shard: int, ou
     )
 
 
-def read_examples(importer: Importer, found: Survey, first: int, last: int) -> list[LabelledExample]:
+def read_examples(importer: Importer, found: Survey, first: int, last: int, *, seed: int) -> list[LabelledExample]:
     """Read the examples ``first`` to ``last`` (exclusive), each checked against what the config says of all."""
-    examples = [_checked(importer, labelled) for labelled in importer.examples(found, first, last)]
+    examples = [_checked(importer, labelled) for labelled in importer.examples(found, first, last, seed=seed)]
     if len(examples) != last - first:
         raise PopdlError(
             f"import: {len(examples)} of the {last - first} examples from {first} on were found; the data has changed since "

@@ -88,7 +88,7 @@ def _check_import(study: Study) -> list[str]:
     from popdl.importing import read_examples, survey
 
     assert study.import_ is not None
-    (first,) = read_examples(study.import_, survey(study.import_), 0, 1)
+    (first,) = read_examples(study.import_, survey(study.import_), 0, 1, seed=study.seed)
     encoder = Encoder.of(study)
     encoder.encode(first.example.genotypes, first.example.positions, seeds.generator(study.seed, "encoding", 0))
     return []

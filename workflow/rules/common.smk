@@ -1,6 +1,7 @@
 # Reading and refusing the config; the names that rules share. Runs again in every job, so it imports nothing heavy.
 import json
 import os
+import shlex
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -92,10 +93,12 @@ def simulation_files():
     """The files that the simulation section names: its jobs depend on them."""
     if SOURCE == "import":
         return []
-    rate, simulator = SIMULATION["recombination_rate"], SIMULATION["simulator"]
+    rate, simulator = SIMULATION.get("recombination_rate"), SIMULATION["simulator"]
     rate_map = [rate["map"]] if isinstance(rate, dict) and "map" in rate else []
     model = [SIMULATION["model"]] if simulator == "demes" else []
-    return [*rate_map, *model, *plugin(simulator)]
+    words = shlex.split(SIMULATION["command"]) if simulator == "command" else []
+    programs = [word for word in words if Path(word).is_file()]
+    return [*rate_map, *model, *programs, *plugin(simulator)]
 
 
 def import_files():

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
-from popdl.config.base import Section
+from popdl.config.base import Section, suggestion
 from popdl.errors import PopdlError
 from popdl.formats._files import expand
 from popdl.formats._tables import Table, read_table
@@ -19,6 +19,8 @@ from popdl.simulators._base import Example
 
 __all__ = ["FileImporter", "Importer", "Label", "LabelledExample", "Survey"]
 
+FILE = "file"
+"""The column of a table that names files."""
 Survey = dict[str, Any]
 """What an importer found when it looked at all of its data once, as plain JSON values. Every survey has `num_scenarios`;
 `left_out` counts, by reason, what the files hold and is not imported."""
@@ -182,13 +184,15 @@ class Importer(Section):
         """
         raise NotImplementedError
 
-    def examples(self, survey: Survey, first: int, last: int) -> Iterator[LabelledExample]:
+    def examples(self, survey: Survey, first: int, last: int, *, seed: int) -> Iterator[LabelledExample]:
         """Read the examples ``first`` to ``last`` (exclusive).
 
         Parameters
         ----------
         survey
             From :meth:`survey`, perhaps in another process.
+        seed
+            The study's seed, for formats in which something is left to chance.
         """
         raise NotImplementedError
 
@@ -234,6 +238,44 @@ class FileImporter(Importer):
 
     def input_files(self) -> list[Path]:
         return [*self.paths, *super().input_files()]
+
+    def count_scenarios(self, num_examples: int) -> int:
+        """How many scenarios so many examples are; refused where they do not come out even."""
+        if num_examples % self.replicates:
+            raise PopdlError(
+                f"import.replicates: the data holds {num_examples} examples, which is no multiple of {self.replicates}; correct it."
+            )
+        return num_examples // self.replicates
+
+    def named_files(self, table: Table) -> list[Path]:
+        """The file that each row of the table names in its column `file`, as a path or by its name alone."""
+        table.need([FILE])
+        by_name = {str(path): path for path in self.paths} | {path.name: path for path in self.paths}
+        for row, name in enumerate(table.columns[FILE]):
+            if name not in by_name:
+                raise PopdlError(f"{table.where(row)}: {name} is not among import.files; {suggestion(name, by_name)}.")
+        if len({path.name for path in self.paths}) < len(self.paths) and not set(table.columns[FILE]) <= set(
+            map(str, self.paths)
+        ):
+            raise PopdlError(
+                f"{table.path}: two of import.files have the same name; write their paths into the column {FILE}."
+            )
+        named = [by_name[name] for name in table.columns[FILE]]
+        if missing := [path for path in self.paths if path not in set(named)]:
+            raise PopdlError(
+                f"{table.path}: no row names {missing[0]}, and {len(missing)} of import.files in all; add them."
+            )
+        return named
+
+    def rows_of_files(self) -> tuple[Table, dict[Path, int]]:
+        """The table, and the one row of each file."""
+        table = self.read_table()
+        named = self.named_files(table)
+        rows = {path: row for row, path in enumerate(named)}
+        if len(rows) < len(named):
+            twice = next(path for path in named if named.count(path) > 1)
+            raise PopdlError(f"{table.path}: {twice} has several rows; give it one.")
+        return table, rows
 
 
 def _folder_class(path: Path, classes: list[str], *, name: str) -> int:

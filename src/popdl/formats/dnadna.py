@@ -104,7 +104,7 @@ class Dnadna(Importer):
             "replicates": [replicates[: self.replicates] for replicates in numbers],
         }
 
-    def examples(self, survey: Survey, first: int, last: int) -> Iterator[LabelledExample]:
+    def examples(self, survey: Survey, first: int, last: int, *, seed: int) -> Iterator[LabelledExample]:
         table = self.read_table()
         if _scenarios(table) != survey["scenarios"]:
             raise PopdlError(f"{table.path}: its scenarios have changed since the data was looked at; import anew.")

@@ -23,11 +23,7 @@ class Ms(FileImporter):
     def survey(self) -> Survey:
         counts = [_count(path) for path in self.paths]
         num_examples = sum(counts)
-        if num_examples % self.replicates:
-            raise PopdlError(
-                f"import.replicates: the files hold {num_examples} replicates, which is no multiple of {self.replicates}; correct it."
-            )
-        num_scenarios = num_examples // self.replicates
+        num_scenarios = self.count_scenarios(num_examples)
         if self.columns:
             num_rows = self.read_table().num_rows
             if num_rows != num_scenarios:
@@ -37,7 +33,7 @@ class Ms(FileImporter):
                 )
         return {"num_scenarios": num_scenarios, "left_out": {}, "counts": counts}
 
-    def examples(self, survey: Survey, first: int, last: int) -> Iterator[LabelledExample]:
+    def examples(self, survey: Survey, first: int, last: int, *, seed: int) -> Iterator[LabelledExample]:
         table = self.read_table() if self.columns else None
         flags = {name: label for name, label in self.labels.items() if label.flag is not None}
         start = 0
