@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import logging
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,13 @@ def import_shard(importer: Importer, found: Survey, *, seed: int, shard: int, ou
             "parameters": labels,
             "scenario": scenario.astype(np.int64),
         },
-        attributes={"seed": seed, "first_example": first, "num_examples": last - first, **_attributes(importer)},
+        attributes={
+            "seed": seed,
+            "first_example": first,
+            "num_examples": last - first,
+            "left_out": _left_out(examples),
+            **_attributes(importer),
+        },
     )
 
 
@@ -119,6 +126,13 @@ def _attributes(importer: Importer) -> dict[str, Any]:
         "import": importer.model_dump(mode="json", exclude={"num_scenarios"}),
         "versions": {"popdl": popdl.__version__, "numpy": importlib.metadata.version("numpy")},
     }
+
+
+def _left_out(examples: list[LabelledExample]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for labelled in examples:
+        total.update(labelled.left_out)
+    return dict(sorted(total.items()))
 
 
 def _checked(importer: Importer, labelled: LabelledExample) -> LabelledExample:

@@ -89,6 +89,8 @@ class Study(Section):
             )
         if self.encoding.phase == "ignore" and self.source.ploidy != 2:
             problems.append(f"encoding.phase: `ignore` needs {self.section}.ploidy 2, found {self.source.ploidy}")
+        if self.import_ is not None and not self.import_.phased and self.encoding.phase != "ignore":
+            problems.append("encoding.phase: the imported genotypes are not phased; set `phase: ignore`")
         if problems:
             raise ValueError("\n  ".join(problems))
         return self

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -35,6 +35,8 @@ class LabelledExample:
     """NaN where missing; the index of the class where classes are words."""
     where: str
     """File, and line or replicate, for messages."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Records that its file holds and the example does not, by reason."""
 
 
 class Label(Section):
@@ -164,6 +166,11 @@ class Importer(Section):
     def parameter_names(self) -> list[str]:
         """Names of all values that an example is labelled with: targets are chosen among these."""
         return list(self.labels)
+
+    @property
+    def phased(self) -> bool:
+        """Whether it is known which alleles of an individual lie on one haplotype."""
+        return True
 
     @property
     def origin(self) -> str:
