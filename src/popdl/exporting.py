@@ -165,8 +165,8 @@ def _ms(store: _Store, output: Path) -> None:
             stack.callback(text.close)
         text.write(f"popdl {store.num_haplotypes} {store.num_examples}\n0\n\n".encode())
         for _, examples in store.scenarios():
-            count = 0
-            for count, stored in enumerate(examples, start=1):
+            together = list(examples)
+            for stored in together:
                 genotypes = stored.example.genotypes
                 if genotypes.size and not 0 <= genotypes.min() <= genotypes.max() <= 1:
                     raise PopdlError(
@@ -174,8 +174,8 @@ def _ms(store: _Store, output: Path) -> None:
                         "export to npz."
                     )
                 text.write(replicate_text(stored.example, sequence_length=store.sequence_length).encode())
-            counts.add(count)
-            rows.append(stored.labels)
+            counts.add(len(together))
+            rows.append(together[0].labels)
         if len(counts) > 1:
             raise PopdlError(
                 "scenarios differ in their number of replicates, which ms text cannot tell; export to npz."
