@@ -15,7 +15,18 @@ if not workflow.overwrite_configfiles:
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/simulate.smk"
+
+
+# Raw shards have one origin.
+if SOURCE == "import":
+
+    include: "workflow/rules/import.smk"
+
+else:
+
+    include: "workflow/rules/simulate.smk"
+
+
 include: "workflow/rules/encode.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/apply.smk"

@@ -357,8 +357,9 @@ def test_schema_accepts_what_popdl_writes(validator: Draft202012Validator, value
 
 def test_reference_names_every_key() -> None:
     page = reference.config_reference()
-    sections: list[Any] = [Study, *schema.simulators().values(), *schema.network_settings().values()]
+    parts = [schema.simulators(), schema.importers(), schema.network_settings()]
+    sections: list[Any] = [Study, *(part for kind in parts for part in kind.values())]
     for section in sections:
         for key, field in section.model_fields.items():
-            assert f"| `{key}` | " in page
+            assert f"| `{field.alias or key}` | " in page
             assert field.description, f"{section.__name__}.{key} has no description"

@@ -53,6 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     config.add_argument("config", help="the study's YAML file")
     simulate = study_command("simulate", "simulate the shards of a study that are not there yet")
     simulate.add_argument("--shard", type=int, action="append", dest="only", help="only this shard (may be repeated)")
+    import_ = study_command("import", "import the shards of a study's own data that are not there yet")
+    import_.add_argument("--shard", type=int, action="append", dest="only", help="only this shard (may be repeated)")
+    import_.set_defaults(step="import_")
     study_command("encode", "encode the simulations for the networks")
     study_command("split", "assign scenarios to training, validation and test")
     train = study_command("train", "train the networks; goes on where it was interrupted")
@@ -86,6 +89,10 @@ def _parser() -> argparse.ArgumentParser:
     card.add_argument("model", type=Path)
     verify = command("verify", "read every byte of shards or stores and compare checksums", _verify)
     verify.add_argument("path", type=Path, nargs="+", help="a shard, or a store of shards")
+    export = command("export", "write simulated or imported examples for other programs", _export)
+    export.add_argument("store", type=Path, help="e.g. results/<study>/simulations.zarr, or one shard of it")
+    export.add_argument("--to", choices=["npz", "ms", "trees"], required=True, help="dnadna's npz layout, ms text, …")
+    export.add_argument("output", type=Path, help="a new folder (npz) or file (ms; gzipped if it ends in .gz)")
     return parser
 
 
@@ -164,6 +171,12 @@ def _verify(options: argparse.Namespace) -> None:
 
     for path in options.path:
         print(f"{path}: {verify(path)} shards are whole.")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from popdl.exporting import export
+
+    print(f"{options.output}: {export(options.store, options.output, to=options.to)} examples written.")
 
 
 if __name__ == "__main__":

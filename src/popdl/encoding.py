@@ -101,9 +101,9 @@ class Encoder:
         """The encoder of a study."""
         return cls(
             study.encoding,
-            num_haplotypes=study.simulation.total_haplotypes,
-            ploidy=study.simulation.ploidy,
-            sequence_length=study.simulation.sequence_length,
+            num_haplotypes=study.source.total_haplotypes,
+            ploidy=study.source.ploidy,
+            sequence_length=study.source.sequence_length,
         )
 
     @classmethod

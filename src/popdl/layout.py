@@ -18,6 +18,11 @@ class Results:
     def simulations(self, shard: int) -> Path:
         return self.folder / "simulations.zarr" / f"shard_{shard}"
 
+    @property
+    def survey(self) -> Path:
+        """What an import found when it looked at all of its data."""
+        return self.folder / "import.json"
+
     def dataset(self, shard: int) -> Path:
         return self.folder / "dataset.zarr" / f"shard_{shard}"
 

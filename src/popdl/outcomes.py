@@ -45,7 +45,7 @@ class Outcomes:
     def targets(self) -> dict[str, dict[str, Any]]:
         """Description of each target; ``low`` and ``high`` are the prior's bounds, or else the range in the training split."""
         return {
-            name: {**described, **_bounds(self.study.simulation.priors.get(name))}
+            name: {**described, **_bounds(self.study.source.priors.get(name))}
             for name, described in self.metrics["targets"].items()
         }
 
@@ -59,6 +59,7 @@ class Outcomes:
         simulated = self.study.applications[application].simulate
         if simulated is None:
             return {}
+        assert self.study.simulation is not None
         known = {**simulated.parameters, **self.study.simulation.derive(dict(simulated.parameters))}
         return {name: known[name] for name in self.targets if name in known}
 

@@ -8,6 +8,7 @@ __all__ = ["STAGES"]
 
 STAGES = {
     "simulation": 1,
+    "import": 1,
     "encoding": 1,
     "splits": 1,
     "training": 1,

@@ -7,21 +7,22 @@ already there where that is a finished shard or model, and makes everything else
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from popdl.config.study import Study, write_study
 from popdl.errors import PopdlError
 from popdl.layout import Results
 
-__all__ = ["apply", "encode", "evaluate", "network_names", "report", "simulate", "split", "train"]
+__all__ = ["apply", "encode", "evaluate", "import_", "network_names", "report", "simulate", "split", "train"]
 
 log = logging.getLogger("popdl")
 
 
 def shards(study: Study) -> range:
     """Numbers of all shards of a study."""
-    return range(-(-study.simulation.num_examples // study.simulation.shard_size))
+    return range(-(-study.source.num_examples // study.source.shard_size))
 
 
 def network_names(study: Study) -> list[str]:
@@ -46,6 +47,26 @@ def _dataset(study: Study, results: Results) -> list[Path]:
 def simulate(study: Study, results: Results, *, only: Iterable[int] | None = None) -> None:
     """Simulate the shards that are not there yet."""
     from popdl.simulation import simulate_shard
+
+    simulation = study.simulation
+    if simulation is None:
+        raise PopdlError("this study imports its data: run `popdl import` instead.")
+    _fill(study, results, partial(simulate_shard, simulation, seed=study.seed), only)
+
+
+def import_(study: Study, results: Results, *, only: Iterable[int] | None = None) -> None:
+    """Import the shards that are not there yet, after looking at all of the data once."""
+    from popdl.importing import import_shard, read_survey, write_survey
+
+    if study.import_ is None:
+        raise PopdlError("this study has no `import:` section: run `popdl simulate` instead.")
+    write_survey(study.import_, results.survey)
+    found = read_survey(results.survey)
+    _fill(study, results, partial(import_shard, study.import_, found, seed=study.seed), only)
+
+
+def _fill(study: Study, results: Results, write: Callable[..., None], only: Iterable[int] | None) -> None:
+    """Write raw shards that are not there yet, and their index once all are."""
     from popdl.store import write_index
 
     for shard in shards(study) if only is None else only:
@@ -55,7 +76,7 @@ def simulate(study: Study, results: Results, *, only: Iterable[int] | None = Non
         if output.exists():
             log.info("%s is there already.", output)
             continue
-        simulate_shard(study.simulation, seed=study.seed, shard=shard, output=output)
+        write(shard=shard, output=output)
     paths = [results.simulations(shard) for shard in shards(study)]
     if all(path.exists() for path in paths):
         write_index(paths[0].parent, kind="simulations", shards=paths)
@@ -66,7 +87,7 @@ def encode(study: Study, results: Results) -> None:
     from popdl.dataset import encode_shard
     from popdl.store import write_index
 
-    _need((results.simulations(shard) for shard in shards(study)), "simulate")
+    _need((results.simulations(shard) for shard in shards(study)), "simulate" if study.simulation else "import")
     for shard in shards(study):
         encode_shard(results.simulations(shard), results.dataset(shard), encoding=study.encoding, seed=study.seed)
     paths = [results.dataset(shard) for shard in shards(study)]
@@ -92,7 +113,7 @@ def train(study: Study, results: Results, *, only: Iterable[str] | None = None) 
     from popdl.training import train as train_network
 
     _need([results.splits, results.targets], "split")
-    simulation = study.simulation.model_dump(mode="json")
+    source = study.source.model_dump(mode="json")
     for name in network_names(study) if only is None else only:
         if name not in network_names(study):
             raise PopdlError(f"{name!r} is not a training of this study; known: {', '.join(network_names(study))}.")
@@ -112,7 +133,7 @@ def train(study: Study, results: Results, *, only: Iterable[str] | None = None) 
             history=results.history(name),
             checkpoint=results.checkpoint(name),
             tensorboard=results.tensorboard(name),
-            priors={key: simulation[key] for key in ("parameters", "mutation_rate", "recombination_rate")},
+            priors={key: source[key] for key in ("parameters", "mutation_rate", "recombination_rate") if key in source},
         )
 
 
@@ -150,7 +171,7 @@ def evaluate(study: Study, results: Results) -> None:
         seed=study.seed,
         output=results.metrics,
         table=results.metrics_table,
-        replicates=study.simulation.replicates,
+        replicates=study.source.replicates,
     )
     publish_model({name: results.model(name) for name in names}, metrics=results.metrics, output=results.shared_model)
 
@@ -169,6 +190,7 @@ def apply(study: Study, results: Results) -> None:
         vcf = application.vcf
         if application.simulate is not None:
             vcf = folder / "genome.vcf.gz"
+            assert study.simulation is not None
             simulate_genome(study.simulation, application.simulate, seed=study.seed, name=name, output=vcf)
         assert vcf is not None
         windows = folder / "windows.zarr"

@@ -35,7 +35,7 @@ def check_study(study: Study, *, config_only: bool = False) -> list[str]:
     problems += _problems(partial(_check_baselines, study)) if find_spec("sklearn") else []
     if config_only:
         return problems
-    problems += _problems(partial(_check_one_draw, study))
+    problems += _problems(partial(_check_one_draw if study.simulation else _check_import, study))
     for name, application in study.applications.items():
         found = _problems(partial(_check_application, application, study))
         problems += [f"applications.{name}: {problem}" for problem in found]
@@ -73,10 +73,22 @@ def _check_baselines(study: Study) -> list[str]:
 
 def _check_one_draw(study: Study) -> list[str]:
     """Draw once from the prior, simulate and encode: what a long run would otherwise meet first in its jobs."""
+    assert study.simulation is not None
     parameters = priors.draw(study.simulation.priors, seeds.generator(study.seed, "parameters", 0))
     example = study.simulation.simulate(parameters, seeds.generator(study.seed, "simulation", 0))
     encoder = Encoder.of(study)
     encoder.encode(example.genotypes, example.positions, seeds.generator(study.seed, "encoding", 0))
+    return []
+
+
+def _check_import(study: Study) -> list[str]:
+    """Look at all of the data once, then read and encode its first example."""
+    from popdl.importing import read_examples, survey
+
+    assert study.import_ is not None
+    (first,) = read_examples(study.import_, survey(study.import_), 0, 1, seed=study.seed)
+    encoder = Encoder.of(study)
+    encoder.encode(first.example.genotypes, first.example.positions, seeds.generator(study.seed, "encoding", 0))
     return []
 
 

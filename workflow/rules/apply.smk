@@ -50,6 +50,7 @@ rule encode_windows:
     params:
         application=lambda wildcards: section("applications")[wildcards.application],
         encoding=section("encoding"),
+        source=SOURCE,
         simulation={
             key: value
             for key, value in SIMULATION.items()

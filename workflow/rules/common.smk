@@ -1,6 +1,7 @@
 # Reading and refusing the config; the names that rules share. Runs again in every job, so it imports nothing heavy.
 import json
 import os
+import shlex
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -10,6 +11,7 @@ ROOT = Path(workflow.current_basedir).parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 
 from popdl.config.reading import in_any_order, numbers_from_strings
+from popdl.formats._files import matches
 from popdl.stages import STAGES
 
 config = numbers_from_strings(config)
@@ -46,7 +48,9 @@ pathvars:
     benchmarks=f"{RESULTS}/benchmarks",
 
 
-SIMULATION = in_any_order(config["simulation"])
+# Examples are simulated, or imported: both sections say how many there are in the same words.
+SOURCE = "import" if config.get("import") else "simulation"
+SIMULATION = in_any_order(config[SOURCE])
 NUM_REPLICATES = SIMULATION.get("replicates", 1)
 SHARD_SIZE = SIMULATION.get("shard_size", 500)
 NUM_EXAMPLES = SIMULATION["num_scenarios"] * NUM_REPLICATES
@@ -87,10 +91,25 @@ def network_plugin(wildcards):
 
 def simulation_files():
     """The files that the simulation section names: its jobs depend on them."""
-    rate, simulator = SIMULATION["recombination_rate"], SIMULATION["simulator"]
+    if SOURCE == "import":
+        return []
+    rate, simulator = SIMULATION.get("recombination_rate"), SIMULATION["simulator"]
     rate_map = [rate["map"]] if isinstance(rate, dict) and "map" in rate else []
     model = [SIMULATION["model"]] if simulator == "demes" else []
-    return [*rate_map, *model, *plugin(simulator)]
+    words = shlex.split(SIMULATION["command"]) if simulator == "command" else []
+    programs = [word for word in words if Path(word).is_file()]
+    return [*rate_map, *model, *programs, *plugin(simulator)]
+
+
+def import_files():
+    """The files that the import section names. Those of a dnadna data set, often a million, are not watched: its table is."""
+    files, table = SIMULATION.get("files", []), SIMULATION.get("table")
+    patterns = [
+        *(files if isinstance(files, list) else [files]),
+        *([table] if table else []),
+    ]
+    found = [path for pattern in patterns for path in matches(pattern) or [pattern]]
+    return [*found, *plugin(SIMULATION["format"])]
 
 
 def section(name, *keys):

@@ -1,6 +1,24 @@
 # Raw genotypes become what networks read; the split is a table, nothing is copied.
 
 
+rule index_simulations:
+    input:
+        expand("<results>/simulations.zarr/shard_{shard}", shard=SHARDS),
+    output:
+        "<results>/simulations.zarr/zarr.json",
+    log:
+        "<logs>/index_simulations.log",
+    benchmark:
+        "<benchmarks>/index_simulations.tsv"
+    conda:
+        "../../envs/popdl.yaml"
+    threads: 1
+    params:
+        kind="simulations",
+    script:
+        "../scripts/write_index.py"
+
+
 rule encode_shard:
     input:
         "<results>/simulations.zarr/shard_{shard}",

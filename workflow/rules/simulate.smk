@@ -25,21 +25,3 @@ rule simulate_shard:
         stage=STAGES["simulation"],
     script:
         "../scripts/simulate_shard.py"
-
-
-rule index_simulations:
-    input:
-        expand("<results>/simulations.zarr/shard_{shard}", shard=SHARDS),
-    output:
-        "<results>/simulations.zarr/zarr.json",
-    log:
-        "<logs>/index_simulations.log",
-    benchmark:
-        "<benchmarks>/index_simulations.tsv"
-    conda:
-        "../../envs/popdl.yaml"
-    threads: 1
-    params:
-        kind="simulations",
-    script:
-        "../scripts/write_index.py"

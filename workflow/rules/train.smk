@@ -29,9 +29,7 @@ rule train:
             if key != "replicates"
         },
         evaluation=section("evaluation"),
-        priors=section(
-            "simulation", "parameters", "mutation_rate", "recombination_rate"
-        ),
+        priors=section(SOURCE, "parameters", "mutation_rate", "recombination_rate"),
         study=config["study"],
         seed=config.get("seed", 42),
         stage=STAGES["training"],

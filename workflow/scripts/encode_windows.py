@@ -8,22 +8,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 from popdl.config.application import Application
 from popdl.config.base import validate
 from popdl.config.encoding import Encoding
-from popdl.config.study import simulation_section
+from popdl.config.study import source_section
 from popdl.encoding import Encoder
 from popdl.jobs import step
 from popdl.windows import encode_windows
 
 params = snakemake.params
 with step(snakemake.log[0]):
-    simulation = simulation_section({**params.simulation, "num_scenarios": 1})
+    source = source_section(params.source, {**params.simulation, "num_scenarios": 1})
     encode_windows(
         Path(snakemake.input.vcf),
         application=validate(Application, params.application, where=f"applications.{snakemake.wildcards.application}"),
         encoder=Encoder(
             validate(Encoding, params.encoding, where="encoding"),
-            num_haplotypes=simulation.total_haplotypes,
-            ploidy=simulation.ploidy,
-            sequence_length=simulation.sequence_length,
+            num_haplotypes=source.total_haplotypes,
+            ploidy=source.ploidy,
+            sequence_length=source.sequence_length,
         ),
         seed=params.seed,
         output=Path(snakemake.output[0]),

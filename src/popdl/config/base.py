@@ -98,7 +98,7 @@ def _place(section: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[list[s
         path.append(str(part))
         around = []
         if isinstance(options[0], type) and issubclass(options[0], BaseModel):
-            around = list(options[0].model_fields)
+            around = [field.alias or name for name, field in options[0].model_fields.items()]
             field = options[0].model_fields.get(str(part))
             current = field.annotation if field else None
         else:

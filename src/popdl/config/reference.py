@@ -16,8 +16,9 @@ from pydantic.fields import FieldInfo
 import popdl
 from popdl import plugins
 from popdl.config.base import Section
-from popdl.config.schema import network_settings, simulators
+from popdl.config.schema import importers, network_settings, simulators
 from popdl.config.study import Study
+from popdl.formats._base import Importer
 from popdl.priors import Prior
 from popdl.simulators._base import Simulator
 
@@ -77,6 +78,8 @@ def config_reference() -> str:
     for key, field in Study.model_fields.items():
         if key == "simulation":
             pages += _simulation()
+        elif key == "import_":
+            pages += _import()
         elif key == "networks":
             pages += _networks()
         elif key == "baselines":
@@ -108,6 +111,26 @@ def _simulation() -> Iterator[str]:
             yield from _rows(own)
             for section in _nested(simulator, without=Simulator):
                 yield from (f"\n#### {section.__name__}\n", *_section(section))
+
+
+def _import() -> Iterator[str]:
+    yield "\n## import\n"
+    yield "In the place of `simulation`; [importing.md](importing.md) shows each format at work. Keys of every format:\n"
+    yield from _table(Importer)
+    for section in _nested(Importer):
+        yield from (f"\n### {section.__name__}\n", *_section(section))
+    for name, importer in importers().items():
+        yield f"\n### format: {name}\n"
+        yield cleandoc(importer.__doc__ or "")
+        yield f"\nLabels can come from: {', '.join(f'`{source}`' for source in importer.sources)}."
+        own = {
+            key: field
+            for key, field in importer.model_fields.items()
+            if key not in Importer.model_fields or field.annotation != Importer.model_fields[key].annotation
+        }
+        if own:
+            yield ""
+            yield from _rows(own)
 
 
 def _networks() -> Iterator[str]:
@@ -159,7 +182,7 @@ def _rows(fields: dict[str, FieldInfo]) -> Iterator[str]:
     yield "|---|---|---|---|"
     for key, field in fields.items():
         meaning = (field.description or "").replace("\n", " ").replace("|", "\\|")
-        yield f"| `{key}` | {_words(field.annotation)}{_bounds(field)} | {_default(field)} | {meaning} |"
+        yield f"| `{field.alias or key}` | {_words(field.annotation)}{_bounds(field)} | {_default(field)} | {meaning} |"
 
 
 def _words(annotation: Any) -> str:
@@ -167,7 +190,7 @@ def _words(annotation: Any) -> str:
     if annotation in WORDS:
         return WORDS[annotation]
     if isinstance(annotation, type) and issubclass(annotation, Section):
-        return "section" if issubclass(annotation, Simulator) else f"section {annotation.__name__}"
+        return "section" if issubclass(annotation, Simulator | Importer) else f"section {annotation.__name__}"
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return " or ".join(f"`{value}`" for value in arguments)

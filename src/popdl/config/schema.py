@@ -17,9 +17,10 @@ from pydantic.json_schema import models_json_schema
 from popdl import plugins
 from popdl.config.base import Section
 from popdl.config.study import Study
+from popdl.formats._base import Importer
 from popdl.simulators._base import Simulator
 
-__all__ = ["network_settings", "simulators", "study_schema"]
+__all__ = ["importers", "network_settings", "simulators", "study_schema"]
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 SCHEMA = REPOSITORY / "workflow" / "schemas" / "config.schema.json"
@@ -31,6 +32,11 @@ PLUGIN = {"type": "string", "pattern": r"\.py:[A-Za-z_]\w*$"}
 def simulators() -> dict[str, type[Simulator]]:
     """Every simulator that ships with popdl, by name."""
     return {name: plugins.load("simulators", name, Simulator) for name in plugins.known("simulators")}
+
+
+def importers() -> dict[str, type[Importer]]:
+    """Every importer that ships with popdl, by the name of its format."""
+    return {name: plugins.load("formats", name, Importer) for name in plugins.known("formats")}
 
 
 def network_settings() -> dict[str, type[Section]]:
@@ -47,6 +53,7 @@ def study_schema() -> dict[str, Any]:
     the part's name. What crosses sections is checked by :class:`popdl.config.study.Study`.
     """
     parts: dict[str, type[Section]] = {f"simulation_{name}": part for name, part in simulators().items()}
+    parts |= {f"import_{name}": part for name, part in importers().items()}
     parts |= {f"network_{name}": settings for name, settings in network_settings().items()}
     models: list[type[Section]] = [Study, *parts.values()]
     references, generated = models_json_schema([(model, "validation") for model in models])
@@ -54,16 +61,23 @@ def study_schema() -> dict[str, Any]:
     definitions = {names.get(f"#/$defs/{key}", key): node for key, node in generated["$defs"].items()}
     schema = definitions.pop("Study")
     definitions.pop("Simulator")
+    definitions.pop("Importer")
     schema["$defs"] = definitions
     schema = _tidy(schema, names, definitions)
     definitions = schema["$defs"]
 
     for name, simulator in simulators().items():
         _close_parameters(definitions[f"simulation_{name}"], simulator)
+    for name in importers():
+        properties = definitions[f"import_{name}"]["properties"]
+        properties["format"] = {"description": properties["format"]["description"], "type": "string"}
     for name in network_settings():
         definitions[f"network_{name}"]["properties"]["name"] = {"description": "Which network this is.", "const": name}
-    schema["properties"]["simulation"] |= _by_name("simulator", "simulation", list(simulators()))
-    del schema["properties"]["simulation"]["$ref"]
+    for section, key, known in (("simulation", "simulator", simulators()), ("import", "format", importers())):
+        description = schema["properties"][section]["description"]
+        by_name = _by_name(key, section, list(known))
+        schema["properties"][section] = {"description": description, "if": {"type": "null"}, "else": by_name}
+    schema["anyOf"] = [{"required": ["simulation"]}, {"required": ["import"]}]
     schema["properties"]["networks"] |= _networks(list(network_settings()))
     schema["properties"]["baselines"]["items"] = _name_or_plugin(plugins.known("baselines"))
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Config of a popdl study", **schema}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import Field, SerializeAsAny, ValidationError, model_validator
+from pydantic import ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 
 from popdl import plugins
 from popdl.config.application import Application
@@ -16,17 +16,35 @@ from popdl.config.reading import numbers_from_strings, read_yaml
 from popdl.config.training import Evaluation, Splits, Target, Training
 from popdl.errors import PopdlError
 from popdl.files import write_text
+from popdl.formats._base import Importer
 from popdl.genome_builds import canonical
 from popdl.simulators._base import RecombinationMap, Simulator
 
-__all__ = ["Study", "build_study", "load_study", "simulation_section", "study_text", "write_study"]
+__all__ = [
+    "Source",
+    "Study",
+    "build_study",
+    "import_section",
+    "load_study",
+    "simulation_section",
+    "source_section",
+    "study_text",
+    "write_study",
+]
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 Name = Annotated[str, Field(pattern=NAME)]
 
+ONE_ORIGIN = "give exactly one of the sections simulation and import"
+Part = TypeVar("Part", Simulator, Importer)
+Source = Simulator | Importer
+"""Where the examples of a study come from: what comes after does not ask which of the two it is."""
+
 
 class Study(Section):
     """A study: a prior, a question, the networks that learn to answer it, and the genomes that they are asked about."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
 
     study: Name
     """Name of the study; its results are in `results/<study>/`."""
@@ -34,8 +52,10 @@ class Study(Section):
     """The question in a sentence or two; the report opens with it."""
     seed: int = Field(default=42, ge=0, lt=2**63)
     """Every random number of the study derives from this one."""
-    simulation: SerializeAsAny[Simulator]
+    simulation: SerializeAsAny[Simulator] | None = None
     """What is simulated, and how often."""
+    import_: SerializeAsAny[Importer] | None = Field(default=None, alias="import")
+    """Instead of `simulation`: labelled data of your own."""
     targets: dict[str, Target] = Field(min_length=1)
     """Which of the parameters are predicted."""
     encoding: Encoding = Encoding()
@@ -55,32 +75,47 @@ class Study(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Study:
+        if (self.simulation is None) == (self.import_ is None):
+            raise ValueError(ONE_ORIGIN)
         problems = [*self._target_problems()]
         for name in self.baselines:
             if not plugins.is_file(name) and name not in plugins.known("baselines"):
                 problems.append(f"baselines: {name!r} is not known; {suggestion(name, plugins.known('baselines'))}")
         for name, application in self.applications.items():
             problems += [f"applications.{name}.{problem}" for problem in self._application_problems(application)]
-        if self.encoding.crop_length is not None and self.encoding.crop_length > self.simulation.sequence_length:
+        if self.encoding.crop_length is not None and self.encoding.crop_length > self.source.sequence_length:
             problems.append(
-                f"encoding.crop_length: {self.encoding.crop_length:g} bp is longer than simulation.sequence_length ({self.simulation.sequence_length:g})"
+                f"encoding.crop_length: {self.encoding.crop_length:g} bp is longer than {self.section}.sequence_length ({self.source.sequence_length:g})"
             )
-        if self.encoding.phase == "ignore" and self.simulation.ploidy != 2:
-            problems.append(f"encoding.phase: `ignore` needs simulation.ploidy 2, found {self.simulation.ploidy}")
+        if self.encoding.phase == "ignore" and self.source.ploidy != 2:
+            problems.append(f"encoding.phase: `ignore` needs {self.section}.ploidy 2, found {self.source.ploidy}")
+        if self.import_ is not None and not self.import_.phased and self.encoding.phase != "ignore":
+            problems.append("encoding.phase: the imported genotypes are not phased; set `phase: ignore`")
         if problems:
             raise ValueError("\n  ".join(problems))
         return self
 
+    @property
+    def section(self) -> str:
+        """The key of the section that examples come from."""
+        return "import" if self.simulation is None else "simulation"
+
+    @property
+    def source(self) -> Source:
+        """Where the examples come from."""
+        source = self.import_ if self.simulation is None else self.simulation
+        assert source is not None
+        return source
+
     def _target_problems(self) -> list[str]:
         problems = []
-        names = self.simulation.parameter_names
+        names = self.source.parameter_names
+        producer = self.simulation.simulator if self.simulation is not None else "import"
         for name, target in self.targets.items():
             if name not in names:
-                problems.append(
-                    f"targets.{name}: {self.simulation.simulator} produces no such parameter; {suggestion(name, names)}"
-                )
+                problems.append(f"targets.{name}: {producer} produces no such parameter; {suggestion(name, names)}")
                 continue
-            prior = self.simulation.priors.get(name)
+            prior = self.source.priors.get(name)
             if prior is not None and not prior.is_random:
                 problems.append(f"targets.{name}: this parameter is fixed, there is nothing to predict")
             elif target.task == "classification" and (prior is None or not prior.classes):
@@ -101,11 +136,11 @@ class Study(Section):
 
     def _application_problems(self, application: Application) -> list[str]:
         problems = []
-        length, windows = self.simulation.sequence_length, application.windows
+        length, windows = self.source.sequence_length, application.windows
         if windows.size is not None:
             if self.encoding.crop_length is None and windows.size != length:
                 problems.append(
-                    f"windows.size: {windows.size:g} bp, but the networks are trained on {length:g} bp (simulation.sequence_length); "
+                    f"windows.size: {windows.size:g} bp, but the networks are trained on {length:g} bp ({self.section}.sequence_length); "
                     "make them equal, or set encoding.crop_length"
                 )
             elif self.encoding.crop_length is not None and windows.size < self.encoding.crop_length:
@@ -126,28 +161,30 @@ class Study(Section):
             problems.append(
                 "ancestral: encoding.alleles is `derived`, so say where ancestral alleles come from: reference or INFO/AA"
             )
-        if application.ploidy != self.simulation.ploidy:
-            problems.append(f"ploidy: {application.ploidy}, but simulation.ploidy is {self.simulation.ploidy}")
-        rate = self.simulation.recombination_rate
+        if application.ploidy != self.source.ploidy:
+            problems.append(f"ploidy: {application.ploidy}, but {self.section}.ploidy is {self.source.ploidy}")
+        rate = None if self.simulation is None else self.simulation.recombination_rate
         map_build = rate.build if isinstance(rate, RecombinationMap) else None
         if map_build and application.build and canonical(map_build) != canonical(application.build):
             problems.append(
                 f"build: {application.build}, but simulation.recombination_rate.build is {map_build}; use a map of the VCF's build"
             )
         if (individuals := application.num_individuals) is not None:
-            haplotypes, needed = individuals * application.ploidy, self.simulation.total_haplotypes
+            haplotypes, needed = individuals * application.ploidy, self.source.total_haplotypes
             if haplotypes != needed:
                 problems.append(
                     f"samples: {individuals} individuals of ploidy {application.ploidy} are {haplotypes} haplotypes, "
-                    f"but the networks are trained on {needed} (simulation.num_haplotypes)"
+                    f"but the networks are trained on {needed} ({self.section}.num_haplotypes)"
                 )
-        if application.simulate is not None:
-            names = list(self.simulation.priors)
+        if application.simulate is not None and self.simulation is None:
+            problems.append("simulate: imported data has no simulator; give a `vcf`")
+        elif application.simulate is not None:
+            names = list(self.source.priors)
             given = application.simulate.parameters
             problems += [
                 f"simulate.parameters: {name} is missing"
                 for name in names
-                if name not in given and self.simulation.priors[name].is_random
+                if name not in given and self.source.priors[name].is_random
             ]
             problems += [
                 f"simulate.parameters: unknown parameter {name}; {suggestion(name, names)}"
@@ -162,12 +199,28 @@ def simulation_section(values: Any) -> Simulator:
     return validate(_simulator(values), values, where="simulation")
 
 
+def import_section(values: Any) -> Importer:
+    """The `import:` section as an instance of the importer of its format."""
+    return validate(_importer(values), values, where="import")
+
+
+def source_section(key: str, values: Any) -> Source:
+    """The `simulation:` or the `import:` section."""
+    return import_section(values) if key == "import" else simulation_section(values)
+
+
 def _simulator(values: Any) -> type[Simulator]:
-    if not isinstance(values, dict) or not isinstance(values.get("simulator"), str):
-        raise PopdlError(
-            f"simulation.simulator: this key is required; known: {', '.join(plugins.known('simulators'))}."
-        )
-    return plugins.load("simulators", values["simulator"], Simulator)
+    return _part(values, section="simulation", key="simulator", kind="simulators", base=Simulator)
+
+
+def _importer(values: Any) -> type[Importer]:
+    return _part(values, section="import", key="format", kind="formats", base=Importer)
+
+
+def _part(values: Any, *, section: str, key: str, kind: str, base: type[Part]) -> type[Part]:
+    if not isinstance(values, dict) or not isinstance(values.get(key), str):
+        raise PopdlError(f"{section}.{key}: this key is required; known: {', '.join(plugins.known(kind))}.")
+    return plugins.load(kind, values[key], base)
 
 
 def build_study(values: Any, *, where: str = "config") -> Study:
@@ -176,21 +229,25 @@ def build_study(values: Any, *, where: str = "config") -> Study:
         raise PopdlError(f"{where}: expected a mapping of sections, found {type(values).__name__}.")
     values = numbers_from_strings(values)
     problems: list[str] = []
-    simulation: Any = None
+    if values.get("simulation") is not None and values.get("import") is not None:
+        raise PopdlError(refusal(where, [ONE_ORIGIN]))
+    key = "import" if values.get("import") is not None else "simulation"
+    part = _importer if key == "import" else _simulator
+    source: Any = None
     try:
-        section = _simulator(values.get("simulation"))
-        simulation = section.model_validate(values["simulation"])
+        section = part(values.get(key))
+        source = section.model_validate(values[key])
     except PopdlError as error:
         problems.append(str(error))
     except ValidationError as error:
-        problems += explain(error, section=section, prefix="simulation")
+        problems += explain(error, section=section, prefix=key)
     try:
-        study = Study.model_validate({**values, "simulation": simulation})
+        study = Study.model_validate({**values, key: source})
     except ValidationError as error:
         problems += [
             line
             for line in explain(error, section=Study)
-            if not (simulation is None and line.startswith("simulation:"))
+            if not (source is None and line.startswith((f"{key}:", f"(whole config): {ONE_ORIGIN}")))
         ]
     if problems:
         raise PopdlError(refusal(where, problems))

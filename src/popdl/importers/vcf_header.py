@@ -6,13 +6,10 @@ short is told by its missing end-of-file block.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import re
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -20,17 +17,16 @@ from typing import BinaryIO
 import cyvcf2
 
 from popdl.errors import PopdlError
+from popdl.text_files import GZIP, open_lines, quoted, reading
 
-__all__ = ["COLUMNS", "Header", "open_lines", "quoted", "read_header", "reading"]
+__all__ = ["COLUMNS", "Header", "read_header"]
 
 COLUMNS = ("#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT")
 """The fixed columns of a VCF with genotypes (VCF 4.3, section 1.3)."""
 
-_GZIP = b"\x1f\x8b"
 _BCF = b"BCF\x02"
 # The empty block that ends every complete BGZF file (SAM specification, section 4.1.2).
 _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
-_BUFFER = 2**20
 
 
 @dataclass(frozen=True)
@@ -49,31 +45,6 @@ class Header:
     """Number of lines of the header; the first record of a text file is on the next."""
     digest: str
     """SHA-256 of the text of the header."""
-
-
-def quoted(text: bytes | str, length: int = 40) -> str:
-    """A piece of a file, short enough for a message."""
-    shown = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-    return repr(shown if len(shown) <= length else shown[:length] + "…")
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn what goes wrong inside a damaged file into a :class:`PopdlError`."""
-    try:
-        yield
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise PopdlError(f"{path}: the compressed file is cut short or damaged ({error}); get it again.") from None
-    except OSError as error:
-        raise PopdlError(f"{path}: cannot read the file: {error.strerror or error}.") from None
-
-
-def open_lines(path: Path) -> BinaryIO:
-    """Open a plain, gzipped or bgzipped text file for reading by lines."""
-    file = open(path, "rb")  # noqa: SIM115 - the caller closes what this returns
-    if file.peek(2)[:2] != _GZIP:
-        return file
-    return io.BufferedReader(gzip.GzipFile(fileobj=file), _BUFFER)
 
 
 def read_header(path: Path) -> Header:
@@ -102,7 +73,7 @@ def _check_end(path: Path) -> None:
         if not start:
             raise PopdlError(f"{path}: the file is empty; expected a VCF or BCF.")
         # BGZF is gzip with an extra field BC; plain gzip needs no such check, its reader notices a missing end.
-        if start[:2] == _GZIP and start[3] & 4 and start[12:14] == b"BC":
+        if start[:2] == GZIP and start[3] & 4 and start[12:14] == b"BC":
             file.seek(0, io.SEEK_END)
             file.seek(max(0, file.tell() - len(_BGZF_END)))
             if file.read() != _BGZF_END:

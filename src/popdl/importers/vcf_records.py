@@ -16,7 +16,8 @@ import cyvcf2
 import numpy as np
 
 from popdl.errors import PopdlError
-from popdl.importers.vcf_header import COLUMNS, Header, open_lines, quoted, reading
+from popdl.importers.vcf_header import COLUMNS, Header
+from popdl.text_files import open_lines, quoted, reading
 
 __all__ = ["Record", "decode", "records"]
 

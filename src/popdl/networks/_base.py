@@ -38,7 +38,7 @@ class InputShape:
     def of(cls, study: Study) -> InputShape:
         """The shape of a study's examples."""
         return cls(
-            num_haplotypes=study.simulation.total_haplotypes,
+            num_haplotypes=study.source.total_haplotypes,
             max_sites=study.encoding.max_sites,
             has_positions=study.encoding.positions != "none",
         )

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from popdl.config.study import Study
+from popdl.dataset import open_shards, read_parameters
 from popdl.files import whole, write_text
 from popdl.outcomes import Outcomes, read_outcomes
 from popdl.plots.calibration import coverage, reliability
@@ -33,6 +34,7 @@ from popdl.plots.style import RC, WIDTH
 from popdl.plots.training_curves import training_curves
 from popdl.priors import draw
 from popdl.seeds import generator
+from popdl.store import shard_paths
 
 __all__ = ["make_figures"]
 
@@ -72,33 +74,45 @@ def make_figures(*, results: Path, study: Study, output: Path) -> None:
 
 
 def _priors(outcomes: Outcomes, output: Path) -> None:
-    simulation = outcomes.study.simulation
-    random = generator(outcomes.study.seed, "parameters", 0, 1)  # no scenario has two indices: these draws are new
-    drawn = []
-    for _ in range(NUM_PRIOR_DRAWS):
-        parameters = draw(simulation.priors, random)
-        drawn.append({**parameters, **simulation.derive(parameters)})
-    values = pd.DataFrame(drawn)
+    values = _imported_labels(outcomes) if outcomes.study.simulation is None else _drawn(outcomes.study)
     rows: list[dict[str, Any]] = []
     for target, described in outcomes.targets.items():
         if described["task"] == "classification":
-            values[target] = _class_index(values[target].to_numpy(), described["classes"])
-            counts = np.bincount(values[target].astype(int), minlength=len(described["classes"]))
+            values[target] = _class_index(values[target], described["classes"])
+            counts = np.bincount(values[target], minlength=len(described["classes"]))
             rows += [
-                {"target": target, "class": name, "share": count / NUM_PRIOR_DRAWS}
+                {"target": target, "class": name, "share": count / len(values[target])}
                 for name, count in zip(described["classes"], counts, strict=True)
             ]
         else:
-            edges, shares = prior_bins(values[target].to_numpy(), log=described["scale"] == "log")
+            edges, shares = prior_bins(values[target], log=described["scale"] == "log")
             rows += [
                 {"target": target, "from": low, "to": high, "share": share}
                 for low, high, share in zip(edges[:-1], edges[1:], shares, strict=True)
             ]
 
     def paint(target: str, ax: Axes) -> None:
-        prior(values[target].to_numpy(), ax, described=outcomes.targets[target])
+        prior(values[target], ax, described=outcomes.targets[target])
 
     _panels(outcomes.targets, paint, output / "priors", table=pd.DataFrame(rows), height=1.9)
+
+
+def _drawn(study: Study) -> dict[str, np.ndarray]:
+    """New draws of every parameter from the prior."""
+    assert study.simulation is not None
+    random = generator(study.seed, "parameters", 0, 1)  # no scenario has two indices: these draws are new
+    drawn = []
+    for _ in range(NUM_PRIOR_DRAWS):
+        parameters = draw(study.simulation.priors, random)
+        drawn.append({**parameters, **study.simulation.derive(parameters)})
+    return {name: np.array([row[name] for row in drawn]) for name in drawn[0]}
+
+
+def _imported_labels(outcomes: Outcomes) -> dict[str, np.ndarray]:
+    """The labels of all examples, where these were imported and no prior is known; missing ones are left out."""
+    shards = open_shards(shard_paths(outcomes.results.dataset(0).parent))
+    values = read_parameters(shards, list(outcomes.targets)).T
+    return {name: column[~np.isnan(column)] for name, column in zip(outcomes.targets, values, strict=True)}
 
 
 def _class_index(values: np.ndarray, classes: list[str]) -> np.ndarray:

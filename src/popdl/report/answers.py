@@ -22,13 +22,13 @@ WORDS = {"better": "better", "not distinguishable": "no better", "worse": "worse
 
 def question(outcomes: Outcomes) -> dict[str, Any]:
     """What is asked, of what data."""
-    simulation = outcomes.study.simulation
-    scenarios = f"{count(simulation.num_examples)} simulations"
-    if simulation.replicates > 1:
-        scenarios += f" ({count(simulation.num_scenarios)} scenarios × {simulation.replicates})"
+    source = outcomes.study.source
+    scenarios = f"{count(source.num_examples)} simulations"
+    if source.replicates > 1:
+        scenarios += f" ({count(source.num_scenarios)} scenarios × {source.replicates})"
     populations = (
-        " (" + ", ".join(f"{number} {name}" for name, number in simulation.num_haplotypes.items()) + ")"
-        if isinstance(simulation.num_haplotypes, dict)
+        " (" + ", ".join(f"{number} {name}" for name, number in source.num_haplotypes.items()) + ")"
+        if isinstance(source.num_haplotypes, dict)
         else ""
     )
     return {
@@ -36,8 +36,8 @@ def question(outcomes: Outcomes) -> dict[str, Any]:
             {"label": described["label"], "unit": described["unit"], "range": _range(described)}
             for described in outcomes.targets.values()
         ],
-        "data": f"{simulation.total_haplotypes} haplotypes{populations} × {length(simulation.sequence_length)}",
-        "learned_from": f"{scenarios} of the model {simulation.simulator.rpartition(':')[2] or simulation.simulator}",
+        "data": f"{source.total_haplotypes} haplotypes{populations} × {length(source.sequence_length)}",
+        "learned_from": f"{scenarios} {source.origin}",
         "genomes": [f"{name} ({_source(application)})" for name, application in outcomes.study.applications.items()],
     }
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from popdl.importing import read_survey
 from popdl.model import read_card
 from popdl.outcomes import Outcomes
 from popdl.splits import read_splits
@@ -51,7 +52,7 @@ def training_table(outcomes: Outcomes) -> list[dict[str, Any]]:
 
 def dropped(outcomes: Outcomes) -> list[dict[str, Any]]:
     """Everything that was left out, counted, with the reason; a count of zero says that it was looked for."""
-    rows = [*_dropped_simulations(outcomes), *_missing_targets(outcomes)]
+    rows = [*_dropped_imports(outcomes), *_dropped_simulations(outcomes), *_missing_targets(outcomes)]
     for name in outcomes.windows:
         rows += _dropped_windows(outcomes, name)
     return rows
@@ -60,6 +61,17 @@ def dropped(outcomes: Outcomes) -> list[dict[str, Any]]:
 def _row(where: str, what: str, reason: str, number: float, total: float | None = None) -> dict[str, Any]:
     share = f"{number / total:.2%}" if total else ""
     return {"where": where, "what": what, "reason": reason, "count": int(number), "share": share}
+
+
+def _dropped_imports(outcomes: Outcomes) -> Iterator[dict[str, Any]]:
+    """What the user's own files hold and the examples do not."""
+    if outcomes.study.import_ is None:
+        return
+    left_out: Counter[str] = Counter(read_survey(outcomes.results.survey)["left_out"])
+    for path in shard_paths(outcomes.results.simulations(0).parent):
+        left_out.update(read_shard(path, kind="simulations").attributes["left_out"])
+    for reason, number in left_out.items():
+        yield _row("import", "files or records", reason.replace("_", " "), number)
 
 
 def _dropped_simulations(outcomes: Outcomes) -> Iterator[dict[str, Any]]:
@@ -154,7 +166,9 @@ def versions(outcomes: Outcomes) -> dict[str, str]:
 def references(outcomes: Outcomes) -> list[str]:
     """Papers behind the methods that this study used."""
     study = outcomes.study
-    used = ["msprime", *([study.simulation.simulator] if study.simulation.simulator == "stdpopsim" else [])]
+    simulator = None if study.simulation is None else study.simulation.simulator
+    used = [] if simulator in (None, "command") else ["msprime"]
+    used += ["stdpopsim"] if simulator == "stdpopsim" else []
     used += sorted({str(options.get("name", key)) for key, options in study.networks.items()})
     used += ["intervals", "scikit-learn", "snakemake"]
     return [REFERENCES[key] for key in used if key in REFERENCES]

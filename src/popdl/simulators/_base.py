@@ -109,6 +109,11 @@ class Simulator(Section):
         return sum(self.num_haplotypes.values()) if isinstance(self.num_haplotypes, dict) else self.num_haplotypes
 
     @property
+    def origin(self) -> str:
+        """Where the examples come from, in words for the report."""
+        return f"of the model {self.simulator.rpartition(':')[2] or self.simulator}"
+
+    @property
     def num_examples(self) -> int:
         return self.num_scenarios * self.replicates
 
