@@ -27,7 +27,7 @@ def command(root: Path, folder: Path, config: Path, *options: str) -> list[str]:
     return [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile"), "--directory", str(folder)),
         *("--profile", str(root / "profiles/default"), "--configfile", str(config)),
-        *("--cores", "2", "--quiet", "rules", *options),
+        *("--quiet", "rules", "--cores", "2", *options),
     ]
 
 
@@ -184,6 +184,17 @@ def test_numbers_that_yaml_reads_as_words_are_numbers(root: Path, config: Path, 
     run = snakemake(root, tmp_path, words, "--dry-run")
     assert run.returncode == 0, run.stderr
     assert build_study(yaml.safe_load(words.read_text())) == load_study(config)
+
+
+def test_environment_in_a_folder_with_a_space(root: Path, config: Path, tmp_path: Path) -> None:
+    environment = tmp_path / "my environment"
+    environment.symlink_to(sys.prefix)
+    arguments = command(root, tmp_path, config, "results/test/config.yaml")
+    run = subprocess.run(
+        [str(environment / "bin/python"), *arguments[1:]], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert (tmp_path / "results/test/config.yaml").is_file()
 
 
 def test_scripts_are_thin(root: Path) -> None:

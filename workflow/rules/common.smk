@@ -36,6 +36,10 @@ def refuse_bad_config():
 
 
 refuse_bad_config()
+
+# Snakemake writes the interpreter's path into shell commands as it is; a space in it would cut it in two.
+sys.executable = shlex.quote(sys.executable)
+
 validate(config, "../schemas/config.schema.json", set_default=False)
 
 
