@@ -9,6 +9,7 @@ from popdl.config.training import Evaluation
 from popdl.errors import PopdlError
 from popdl.evaluation import evaluate, read_predictions
 from popdl.metrics import regression_metrics
+from popdl.verdict import judge
 
 ERRORS = {"exchangeable/0": 0.3, "cnn/0": 0.5, "prior_mean": 1.0, "ridge_sfs": 0.6, "boosted_trees": 0.45}
 
@@ -78,7 +79,7 @@ def test_a_network_equal_to_a_baseline_is_not_distinguishable(winning, tmp_path)
     assert {(row["difference"], row["verdict"]) for row in rows} == {(0.0, "not distinguishable")}
     assert metrics["verdict"]["outcome"] == "not distinguishable"
     assert metrics["verdict"]["sentences"][0] == (
-        "The network exchangeable/0 does not beat the best baseline on 3 of 3 targets."
+        "The network exchangeable/0 is no better than the best baseline on 3 of 3 targets."
     )
 
 
@@ -92,7 +93,7 @@ def test_a_losing_network_says_so_first_and_worst_first(winning, tmp_path):
     metrics = rescore(results, made_up, tmp_path, networks={"exchangeable/0": tmp_path / "losing.tsv"})
     sentences = metrics["verdict"]["sentences"]
     assert metrics["verdict"]["outcome"] == "worse"
-    assert "does not beat the best baseline on 1 of 3 targets" in sentences[0]
+    assert "is worse than the best baseline on 1 of 3 targets" in sentences[0]
     assert sentences[1].startswith("Time of the change: the network does not beat boosted_trees, it is worse")
 
 
@@ -174,3 +175,34 @@ def test_fabricated_predictions_have_the_error_they_are_asked_for(winning):
     table = predictions(made_up, truth, error=0.5, generator=np.random.default_rng(1))
     residual = np.log10(table["recent_size"] / table["recent_size_true"])
     assert residual.std() / np.log10(truth["recent_size"]).std() == pytest.approx(0.5, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "expected", "sentence"),
+    [
+        (["better", "better"], "better", "beats the best baseline on every target"),
+        (
+            ["better", "not distinguishable"],
+            "partly better",
+            "is no better than the best baseline on 1 of 2 targets, beats",
+        ),
+        (
+            ["not distinguishable", "not distinguishable"],
+            "not distinguishable",
+            "no better than the best baseline on 2 of 2",
+        ),
+        (["better", "worse"], "worse", "is worse than the best baseline on 1 of 2 targets, beats it on 1 of 2"),
+        (["worse"], "worse", "is worse than the best baseline."),
+    ],
+)
+def test_bad_news_come_first(outcomes, expected, sentence):
+    scores = {"metrics": {"accuracy": {"value": 0.5}}}
+    names = [f"t{number}" for number in range(len(outcomes))]
+    models = {model: {"targets": dict.fromkeys(names, scores)} for model in ("net/0", "ridge_sfs")}
+    rows = [
+        {"network": "net/0", "baseline": "ridge_sfs", "target": name, "difference": 0.0, "verdict": outcome}
+        for name, outcome in zip(names, outcomes, strict=True)
+    ]
+    verdict = judge("net/0", models, rows, {name: {"label": None, "scale": "linear"} for name in names})
+    assert verdict["outcome"] == expected
+    assert sentence in verdict["sentences"][0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,8 +34,9 @@ def judge(
     Returns
     -------
     dict
-        ``outcome`` (`better` only if it is so for every target; else the worst outcome of any), ``sentences`` (overall first,
-        then targets from worst to best), and ``targets``: for each ``outcome``, ``baseline`` and ``sentence``.
+        ``outcome`` (`better` only if it is so for every target, `partly better` if it is for some and worse for none; else the
+        worst outcome of any), ``sentences`` (overall first, then targets from worst to best), and ``targets``: for each
+        ``outcome``, ``baseline`` and ``sentence``.
     """
     judged: dict[str, dict[str, Any]] = {}
     for target, description in targets.items():
@@ -49,22 +51,33 @@ def judge(
             "sentences": ["There is no baseline to compare the network with."],
             "targets": {},
         }
-    outcome = min((verdict["outcome"] for verdict in judged.values()), key=ORDER.index)
-    beaten = sum(verdict["outcome"] == "better" for verdict in judged.values())
-    if beaten == len(judged):
-        overall = f"The network {best} beats the best baseline on every target."
-    else:
-        overall = (
-            f"The network {best} does not beat the best baseline on {len(judged) - beaten} of {len(judged)} targets."
-            if len(judged) > 1
-            else f"The network {best} does not beat the best baseline."
-        )
+    counts = Counter(verdict["outcome"] for verdict in judged.values())
+    outcome = next(word for word in ORDER if counts[word])
+    if outcome == "not distinguishable" and counts["better"]:
+        outcome = "partly better"
     ordered = sorted(judged.values(), key=lambda verdict: ORDER.index(verdict["outcome"]))
     return {
         "outcome": outcome,
-        "sentences": [overall, *(verdict["sentence"] for verdict in ordered)],
+        "sentences": [_overall(best, counts), *(verdict["sentence"] for verdict in ordered)],
         "targets": judged,
     }
+
+
+def _overall(best: str, counts: Mapping[str, int]) -> str:
+    """One sentence for all targets; what speaks against the network comes first."""
+    total = sum(counts.values())
+    if counts["better"] == total:
+        return f"The network {best} beats the best baseline" + (" on every target." if total > 1 else ".")
+    if total == 1:
+        return (
+            f"The network {best} " + ("is worse than" if counts["worse"] else "does not beat") + " the best baseline."
+        )
+    parts = {
+        "worse": f"is worse than the best baseline on {counts['worse']} of {total} targets",
+        "not distinguishable": f"is no better than the best baseline on {counts['not distinguishable']} of {total} targets",
+        "better": f"beats it on {counts['better']} of {total} targets",
+    }
+    return f"The network {best} " + ", ".join(parts[word] for word in ORDER if counts[word]) + "."
 
 
 def _judge_target(row: Mapping[str, Any], models: Mapping[str, Any], description: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,6 +33,7 @@ def badge(outcome: str) -> Badge:
     """The badge of a comparison between network and baseline."""
     return {
         "better": Badge("good", "Beats the baselines"),
+        "partly better": Badge("good", "Beats the baselines in part"),
         "not distinguishable": Badge("warn", "No better than a baseline"),
         "worse": Badge("bad", "Worse than a baseline"),
         "not compared": Badge("warn", "Not compared with any baseline"),
