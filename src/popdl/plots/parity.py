@@ -54,9 +54,7 @@ def parity(predictions: pd.DataFrame, ax: Axes, *, target: str, described: Mappi
     ax.set_title(described["label"])
     values = {key: metric["value"] for key, metric in metrics.items()}
     unit = " log₁₀" if log else ""
-    small = (
-        f"n {len(known)}   R² {values['r2']:.2f}\nRMSE {values['rmse']:.3g}{unit}   bias {values['bias']:+.2g}{unit}"
-    )
+    small = f"n {len(known)}   R² {values['r2']:.2f}\nRMSE {values['rmse']:.3f}{unit}\nbias {values['bias']:+.3f}{unit}"
     note(ax, small.replace("-", "−"))
     return ax
 

@@ -106,7 +106,7 @@ def note(ax: Axes, text: str) -> None:
 def _log_ticks(low: float, high: float) -> list[float]:
     """Round numbers, as many decades as there are: 1, 2, 5 for few, tens for many."""
     decades = math.log10(high / low)
-    steps = (1, 2, 5) if decades <= 2.2 else (1, 3) if decades <= 3.5 else (1,)
+    steps = (1, 2, 5) if decades <= 1.4 else (1, 3) if decades <= 3.5 else (1,)
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     every = max(1, round((last - first) / 6)) if steps == (1,) else 1
     ticks = [step * 10.0**power for power in range(first, last + 1, every) for step in steps]
