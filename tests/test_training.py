@@ -77,7 +77,7 @@ def test_card_describes_the_training(trained, data):
     assert card["validation_loss"] == history["validation_loss"].min()
     assert card["best_epoch"] == history["epoch"][history["validation_loss"].idxmin()]
     assert card["targets"] == json.loads(data["targets"].read_text())
-    assert card["network"]["options"]["dropout"] == 0.1  # a default
+    assert card["network"]["options"]["homozygosity"] == 5  # a default
     assert card["realism"]["num_simulations"] == card["num_examples"]["train"] == 72
     assert set(card["intervals"]["half_widths"]) == {"size"}
     assert not trained["checkpoint"].exists()
