@@ -15,7 +15,8 @@ from popdl.config.encoding import Encoding
 from popdl.config.training import Splits, Target
 from popdl.encoding import Encoder
 from popdl.errors import PopdlError
-from popdl.splits import SPLITS, TargetScaling, assign_scenarios, make_splits, read_splits
+from popdl.scaling import SPLITS, TargetScaling
+from popdl.splits import assign_scenarios, make_splits, read_splits
 from popdl.store import write_shard
 
 NAMES = ["size", "time", "model", "copies"]

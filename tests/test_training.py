@@ -22,7 +22,8 @@ from popdl.loader import PackedData
 from popdl.model import load_model, read_card
 from popdl.module import PositionScaling, predict_outputs
 from popdl.prediction import predict_arrays
-from popdl.splits import TargetScaling, read_splits
+from popdl.scaling import TargetScaling
+from popdl.splits import read_splits
 
 
 @pytest.fixture(scope="module")

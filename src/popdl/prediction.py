@@ -26,7 +26,8 @@ from popdl.memory import keep_freed_memory
 from popdl.model import Model, load_model
 from popdl.module import predict_outputs
 from popdl.realism import assess
-from popdl.splits import TargetScaling, read_splits
+from popdl.scaling import TargetScaling
+from popdl.splits import read_splits
 from popdl.store import read_shard
 
 __all__ = ["predict_arrays", "predict_test", "predict_vcf", "predict_windows"]

@@ -41,8 +41,9 @@ from popdl.model import save_model
 from popdl.module import PopdlModule, PositionScaling, predict_outputs
 from popdl.networks._base import InputShape, describe
 from popdl.realism import fit_reference
+from popdl.scaling import TargetScaling
 from popdl.seeds import generator
-from popdl.splits import TargetScaling, read_splits
+from popdl.splits import read_splits
 
 __all__ = ["learning_rate", "train"]
 

@@ -15,8 +15,9 @@ from popdl.config.training import Evaluation
 from popdl.dataset import open_shards, read_array, read_parameters
 from popdl.files import write_text
 from popdl.intervals import half_width
+from popdl.scaling import TargetScale, TargetScaling
 from popdl.seeds import generator
-from popdl.splits import TargetScale, TargetScaling, read_splits
+from popdl.splits import read_splits
 
 __all__ = ["Baseline", "Predictor", "fit_baseline"]
 
