@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -26,6 +27,21 @@ VARIANTS = {
     "cnn": {"filters": [4, 8]},
     "cnn_whole": {"name": "cnn", "filters": [4], "width": 2, "stride": 1, "pool": 1, "head": []},
     "custom_cnn": {"filters": 4, "position_filters": 2, "num_features": 8, "num_layers": 2},
+    "definetti": {"phi": [["conv", 5, 4], ["conv", 2, 8]], "g": ["max"], "h": [["fc", 16]]},
+    "definetti_dense": {"name": "definetti", "phi": [["conv", 3, 4], ["fc", 8]], "g": ["mean", "sum", "sort"], "h": []},
+    "definetti_pools": {
+        "name": "definetti",
+        "phi": [["fc", 6]],
+        "g": [["top_k", 2], ["moments", 1, 2, 3], ["attention", 2]],
+        "h": [["fc", 8]],
+    },
+    "definetti_places": {
+        "name": "definetti",
+        "phi": [["conv", 1, 6]],
+        "g": [["attention", 3], ["top_k", 2]],
+        "h": [["conv", 3, 4], ["fc", 8]],
+    },
+    "definetti_bare": {"name": "definetti", "phi": [], "g": ["mean"], "h": [["conv", 3, 4], ["fc", 8]]},
     "spidna": {"num_blocks": 3, "num_features": 8},
     "spidna_instance": {"name": "spidna", "num_blocks": 3, "num_features": 8, "normalisation": "instance"},
     "spidna_adaptive": {"name": "spidna", "num_blocks": 3, "num_features": 8, "normalisation": "adaptive"},
@@ -233,3 +249,38 @@ def test_check_refuses_a_network_whose_output_has_another_size(tmp_path):
     )
     with pytest.raises(PopdlError, match=r"num_features\) = \(2, 5\), found \(2, 33\)"):
         check("mine", {"name": f"{plugin}:Wrong"}, SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"phi": [["fc", 8], ["conv", 3, 4]]}, "no convolution can follow a dense layer"),
+        ({"phi": [["fc", 8]], "h": [["conv", 3, 4]]}, "no convolution can follow a dense layer"),
+        ({"phi": [["conv", 5]]}, r"phi.0: expected \[conv, width, features\] or \[fc, features\], found \['conv', 5\]"),
+        ({"g": ["median"]}, "g.0.kind: .*'max'.*found 'median'"),
+        ({"g": ["top_k"]}, r"expected \[top_k, 4\]"),
+        ({"g": [["moments", 1, 1]]}, "different orders from 1"),
+        ({"g": [["top_k", 7]]}, "top_k 7 needs as many haplotypes, found 6"),
+    ],
+)
+def test_definetti_refuses(options, message):
+    with pytest.raises(PopdlError, match=message):
+        build("definetti", options, SHAPE)
+
+
+@pytest.mark.parametrize("pool", ["max", "mean", "sum", "sort", ["top_k", 2], ["moments", 1, 3]])
+def test_pools_of_definetti_are_what_they_are_called(pool):
+    """Φ and h empty, so that the features are those of g alone."""
+    shape = InputShape(num_haplotypes=6, max_sites=33, has_positions=False)
+    network = build("definetti", {"phi": [], "g": [pool], "h": []}, shape)
+    genotypes, _, mask = batch(shape, num_sites=(33, 33))
+    columns = genotypes.numpy()
+    expected = {
+        "max": columns.max(1)[:, None],
+        "mean": columns.mean(1)[:, None],
+        "sum": columns.sum(1)[:, None],
+        "sort": -np.sort(-columns, axis=1),
+        "top_k": -np.sort(-columns, axis=1)[:, :2],
+        "moments": np.stack([columns.mean(1), (columns**3).mean(1)], axis=1),
+    }[pool if isinstance(pool, str) else pool[0]]
+    np.testing.assert_allclose(network(genotypes, None, mask).reshape(2, -1, 33).numpy(), expected, atol=1e-6)

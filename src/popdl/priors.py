@@ -26,6 +26,8 @@ MAX_REDRAWS = 10_000
 class Prior(Section):
     """The distribution from which one parameter is drawn, once per scenario."""
 
+    written_as = "[prior](#priors)"
+
     distribution: str
     """`constant`, `choice`, `uniform`, `loguniform`, or the name of a distribution in scipy.stats."""
     arguments: list[float] | list[float | str] | dict[str, float]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
@@ -18,6 +18,9 @@ class Section(BaseModel):
     """A config section: typed, frozen, and closed to unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+    written_as: ClassVar[str | None] = None
+    """What the reference calls a section that users write as something else than a mapping of its keys."""
 
     @field_validator("*", mode="before")
     @classmethod

@@ -19,7 +19,6 @@ from popdl.config.base import Section
 from popdl.config.schema import importers, network_settings, simulators
 from popdl.config.study import Study
 from popdl.formats._base import Importer
-from popdl.priors import Prior
 from popdl.simulators._base import Simulator
 
 __all__ = ["config_reference", "default_text"]
@@ -60,7 +59,6 @@ WORDS: dict[Any, str] = {
     Path: "path",
     dict[str, Any]: "its options",
     Any: "anything",
-    Prior: "[prior](#priors)",
 }
 NO_DEFAULT = "none"
 SECTION_DEFAULT = "its defaults"
@@ -190,6 +188,8 @@ def _words(annotation: Any) -> str:
     if annotation in WORDS:
         return WORDS[annotation]
     if isinstance(annotation, type) and issubclass(annotation, Section):
+        if annotation.written_as:
+            return annotation.written_as
         return "section" if issubclass(annotation, Simulator | Importer) else f"section {annotation.__name__}"
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal:
@@ -229,7 +229,7 @@ def default_text(field: FieldInfo) -> str:
     default = field.get_default(call_default_factory=True, validated_data={})
     if default is None:
         return NO_DEFAULT
-    if isinstance(default, Section) and not isinstance(default, Prior):
+    if isinstance(default, Section) and not default.written_as:
         return SECTION_DEFAULT
     if isinstance(default, list):
         default = [item.model_dump(mode="json") if isinstance(item, Section) else item for item in default]
@@ -245,7 +245,7 @@ def _sections(annotation: Any) -> list[type[Section]]:
 
 
 def _nested(section: type[Section], without: type[Section] | None = None) -> list[type[Section]]:
-    """The sections that a section's keys hold, each once; priors have a chapter of their own."""
+    """The sections that a section's keys hold, each once, unless they are written as something else than a mapping."""
     known = _nested(without) if without else []
     found = [nested for field in section.model_fields.values() for nested in _sections(field.annotation)]
-    return [nested for nested in dict.fromkeys(found) if nested is not Prior and nested not in known]
+    return [nested for nested in dict.fromkeys(found) if not nested.written_as and nested not in known]
