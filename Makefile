@@ -33,7 +33,7 @@ help:
 	@echo 'make test         lint and test, the end-to-end run included (WORKERS=N test processes)'
 	@echo 'make lint         the static checks of `make test` alone'
 	@echo 'make test-conda   run the test study through `snakemake --use-conda` with a stand-in for conda'
-	@echo 'make benchmark    measure speed; one JSON object per line'
+	@echo 'make benchmark    measure speed; one JSON object per line, and a table beside dnadna'
 	@echo 'make docs         rewrite the config schema and docs/config_reference.md from the code'
 	@echo 'make lock         resolve requirements.lock again from pyproject.toml'
 	@echo 'make clean        remove .venv and caches; results stay'
@@ -68,7 +68,7 @@ test-conda: $(INSTALLED)
 	$(RUN) pytest --verbose tests/conda/run_with_conda.py
 
 benchmark: $(INSTALLED)
-	@for benchmark in benchmarks/[!_]*.py; do .venv/bin/python "$$benchmark" || exit 1; done
+	@.venv/bin/python benchmarks/_all.py
 
 docs: $(INSTALLED)
 	$(RUN) popdl.config.schema

@@ -217,11 +217,13 @@ def test_stdpopsim_model_is_msprimes() -> None:
     assert found["YRI"].initial_size == demography["YRI"].initial_size / 2
 
 
-def mean_r2(simulated: list[Example]) -> np.ndarray:
-    """Mean r² between sites that are common enough, by their distance."""
-    edges = np.array([0, 500, 2000, 5000, 10000])
-    total, count = np.zeros(4), np.zeros(4)
-    for example in simulated:
+DISTANCES = np.array([0, 300, 1000, 3000, 10_000])
+
+
+def mean_r2(simulated: list[Example]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean r² between sites that are common enough, in bins of their distance, and its standard errors over examples."""
+    totals, counts = np.zeros((2, len(simulated), len(DISTANCES) - 1))
+    for total, count, example in zip(totals, counts, simulated, strict=True):
         frequencies = example.genotypes.mean(axis=1)
         common = (frequencies >= 0.2) & (frequencies <= 0.8)
         if common.sum() < 2:
@@ -229,17 +231,28 @@ def mean_r2(simulated: list[Example]) -> np.ndarray:
         squared = np.corrcoef(example.genotypes[common]) ** 2
         positions = example.positions[common]
         first, second = np.triu_indices(len(positions), 1)
-        bins = np.digitize(positions[second] - positions[first], edges) - 1
-        total += np.bincount(bins, squared[first, second], 4)[:4]
-        count += np.bincount(bins, minlength=4)[:4]
-    return total / count
+        bins = np.digitize(positions[second] - positions[first], DISTANCES) - 1
+        total += np.bincount(bins, squared[first, second], len(DISTANCES))[: len(total)]
+        count += np.bincount(bins, minlength=len(DISTANCES))[: len(count)]
+    means = totals.sum(axis=0) / counts.sum(axis=0)
+    return means, np.sqrt(np.square(totals - means * counts).sum(axis=0)) / counts.sum(axis=0)
 
 
 def test_smck_has_hudsons_linkage() -> None:
-    keys = {"num_haplotypes": 20, "discrete_genome": False, "recombination_rate": 1e-7}
-    hudson, smck = (mean_r2(examples(section(ancestry_model=model, **keys), 400)) for model in ("hudson", "smck"))
-    assert hudson[0] > 1.5 * hudson[-1]
-    np.testing.assert_allclose(smck, hudson, rtol=0.1)
+    """r² by distance within four standard errors, which are below 5 %; twice the recombination would be far outside."""
+    keys = {"num_haplotypes": 20, "discrete_genome": False, "sequence_length": 200_000}
+    hudson, smck, wrong = (
+        mean_r2(examples(section(ancestry_model=model, recombination_rate=rate, **keys), 200))
+        for model, rate in (("hudson", 1e-7), ("smck", 1e-7), ("smck", 2e-7))
+    )
+    assert hudson[0][0] > 1.5 * hudson[0][-1]
+
+    def distances(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        return np.abs(one[0] - other[0]) / np.hypot(one[1], other[1])
+
+    assert (hudson[1] < 0.05 * hudson[0]).all() and (smck[1] < 0.05 * smck[0]).all()
+    assert (distances(smck, hudson) < 4).all()
+    assert (distances(wrong, hudson)[2:] > 4).all()
 
 
 def hapmap(path: Path, lines: list[str], header: bool = True) -> dict[str, str]:

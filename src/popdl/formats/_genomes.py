@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from popdl.config.application import Samples, parse_region
 from popdl.errors import PopdlError
 from popdl.formats._base import FileImporter, LabelledExample, Survey
 from popdl.simulators._base import Example
 
-__all__ = ["GenomeImporter", "Span"]
+__all__ = ["GenomeImporter", "Span", "VariantImporter"]
 
 REGION = "region"
 """The column of the table that says which part of a file is an example."""
@@ -65,3 +66,16 @@ class GenomeImporter(FileImporter):
                 )
             spans.append((contig, start, end))
         return list(zip(files, spans, strict=True))
+
+
+class VariantImporter(GenomeImporter):
+    """What VCF holds, in any of its file formats."""
+
+    unphased: bool = False
+    """Genotypes may be unphased; the encoding must then be `phase: ignore`."""
+    ancestral: Literal["reference", "INFO/AA"] = "reference"
+    """What a 0 means: the reference allele, or the one that INFO/AA names (records without it are left out)."""
+
+    @property
+    def phased(self) -> bool:
+        return not self.unphased

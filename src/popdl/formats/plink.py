@@ -11,6 +11,7 @@ import numpy as np
 from popdl.errors import PopdlError
 from popdl.formats._genomes import GenomeImporter, Span
 from popdl.importers.samples import choose_samples
+from popdl.importers.vcf import repeated
 from popdl.simulators._base import Example
 from popdl.text_files import quoted
 
@@ -115,8 +116,8 @@ def _usable(path: Path, variants: list[list[str]], span: Span | None) -> tuple[n
         else:
             rows.append(number)
             positions.append(previous)
-    there, counts = np.unique(positions, return_counts=True)
-    once = np.isin(positions, there[counts == 1])
-    if not once.all():  # several variants at one position are one site with more alleles
+    at = np.array(positions, dtype=np.int64)
+    once = ~repeated(at)
+    if not once.all():
         left_out["duplicate_position"] = int((~once).sum())
-    return np.array(rows, dtype=np.int64)[once], np.array(positions, dtype=np.int64)[once], dict(left_out)
+    return np.array(rows, dtype=np.int64)[once], at[once], dict(left_out)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from popdl.errors import PopdlError
-from popdl.formats._genomes import GenomeImporter, Span
+from popdl.formats._genomes import Span, VariantImporter
 from popdl.importers.samples import choose_samples
 from popdl.importers.vcf import GenotypeReader, check_regions
 from popdl.importers.vcf_header import read_header
@@ -17,18 +16,9 @@ from popdl.simulators._base import Example
 __all__ = ["Vcf"]
 
 
-class Vcf(GenomeImporter):
+class Vcf(VariantImporter):
     """VCF (plain or bgzipped) and BCF: one example for each row of `table`, which names a file in its column `file` and perhaps
     a part of it in its column `region` (`contig:start-end`, 1-based); without a table, one for each file."""
-
-    unphased: bool = False
-    """Genotypes may be unphased; the encoding must then be `phase: ignore`."""
-    ancestral: Literal["reference", "INFO/AA"] = "reference"
-    """What a 0 means: the reference allele, or the one that INFO/AA names (records without it are left out)."""
-
-    @property
-    def phased(self) -> bool:
-        return not self.unphased
 
     def read_window(self, path: Path, span: Span | None, *, seed: int) -> tuple[Example, dict[str, int]]:
         header = read_header(path)

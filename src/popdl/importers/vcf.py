@@ -22,7 +22,16 @@ from popdl.genome_builds import other_name
 from popdl.importers.vcf_header import Header
 from popdl.importers.vcf_records import Record, decode, records
 
-__all__ = ["REASONS", "ContigGenotypes", "GenotypeReader", "Regions", "check_regions"]
+__all__ = [
+    "REASONS",
+    "ContigGenotypes",
+    "GenotypeReader",
+    "Regions",
+    "ancestral_base",
+    "check_regions",
+    "not_usable",
+    "repeated",
+]
 
 REASONS = (
     "outside_regions",
@@ -192,42 +201,70 @@ class GenotypeReader:
             else:
                 self.left_out[reason] += 1
         genotypes, positions = batches.finish()
-        # Several variants at one position are one site with more alleles, written as several records.
-        repeated = np.zeros(len(positions), dtype=bool)
-        same = positions[1:] == positions[:-1]
-        repeated[1:] |= same
-        repeated[:-1] |= same
-        if repeated.any():
-            self.left_out["duplicate_position"] += int(repeated.sum())
-            genotypes, positions = genotypes[~repeated], positions[~repeated]
+        several = repeated(positions)
+        if several.any():
+            self.left_out["duplicate_position"] += int(several.sum())
+            genotypes, positions = genotypes[~several], positions[~several]
         return ContigGenotypes(contig, length, genotypes, positions, np.array(record_positions, dtype=np.int64))
 
     def _refusal(self, record: Record) -> str | None:
         if record.filter not in ("PASS", "."):
             return "filtered"
-        if record.alternate == ".":
-            return "invariant"
-        if "," in record.alternate:
-            return "multi_allelic"
-        if record.reference not in _BASES or record.alternate not in _BASES:
-            return "not_snv"
-        if record.genotypes is None:
-            return "no_genotypes"
-        if self.ancestral == "INFO/AA" and self._ancestral(record) not in (
-            record.reference.upper(),
-            record.alternate.upper(),
-        ):
-            return "no_ancestral_allele"
-        return None
+        alternates = [] if record.alternate == "." else record.alternate.split(",")
+        return not_usable(
+            record.reference,
+            alternates,
+            has_genotypes=record.genotypes is not None,
+            ancestral=self._ancestral(record) if self.ancestral == "INFO/AA" else None,
+        )
 
     def _ancestral(self, record: Record) -> str:
-        """The ancestral base: that of INFO/AA, or REF. 1000 Genomes writes ``a`` (less certain) and ``A|||``."""
+        """The ancestral base: that of INFO/AA, or REF."""
         if self.ancestral != "INFO/AA":
             return record.reference.upper()
         for item in record.info.split(";"):
             if item.startswith("AA="):
-                return item[3:].partition("|")[0].upper()
+                return ancestral_base(item[3:])
         return ""
+
+
+def ancestral_base(text: str) -> str:
+    """The base that INFO/AA names. 1000 Genomes writes ``a`` (less certain) and ``A|||``."""
+    return text.partition("|")[0].upper()
+
+
+def not_usable(
+    reference: str, alternates: Sequence[str], *, has_genotypes: bool = True, ancestral: str | None = None
+) -> str | None:
+    """Why a record that its file does not filter is left out, one of ``REASONS``; None if it is used.
+
+    Parameters
+    ----------
+    reference, alternates
+        REF, and every allele of ALT.
+    has_genotypes
+        Whether its FORMAT has GT.
+    ancestral
+        The ancestral base, "" where it is not known; None if REF is taken for it.
+    """
+    if not alternates:
+        return "invariant"
+    if len(alternates) > 1:
+        return "multi_allelic"
+    if reference not in _BASES or alternates[0] not in _BASES:
+        return "not_snv"
+    if not has_genotypes:
+        return "no_genotypes"
+    if ancestral is not None and ancestral not in (reference.upper(), alternates[0].upper()):
+        return "no_ancestral_allele"
+    return None
+
+
+def repeated(positions: np.ndarray) -> np.ndarray:
+    """Which of the sorted positions stand there several times: several variants at one position are one site with more
+    alleles, written as several records."""
+    same = positions[1:] == positions[:-1]
+    return np.concatenate([[False], same])[: len(positions)] | np.concatenate([same, [False]])[: len(positions)]
 
 
 class _Batches:
