@@ -14,6 +14,8 @@ from popdl.jobs import step
 
 __all__ = ["main"]
 
+MODEL_SUFFIX = ".safetensors"
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; bad input ends with exit code 2 and one message."""
@@ -66,10 +68,22 @@ def _parser() -> argparse.ArgumentParser:
     study_command("apply", "predict the study's genomes")
     study_command("report", "draw the figures and write the report")
 
-    predict = command("predict", "predict the windows of a VCF with trained models", _predict)
-    predict.add_argument("model", type=Path, nargs="+", help="model file(s); several are averaged")
-    predict.add_argument("vcf", type=Path, help="VCF (plain or bgzipped) or BCF")
-    predict.add_argument("--output", type=Path, required=True, help="writes OUTPUT.tsv and OUTPUT.bed")
+    predict = command("predict", "predict genomes, or stored examples, with trained models", _predict)
+    predict.add_argument(
+        "files",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="models (.safetensors; several are averaged), and what to predict: VCF or BCF files, or stores of examples",
+    )
+    predict.add_argument("--output", type=Path, required=True, help="writes OUTPUT.tsv, and for genomes OUTPUT.bed")
+    predict.add_argument("--append", action="store_true", help="add to the files that are there")
+    predict.add_argument(
+        "--trust-plugin", action="store_true", help="run the code that a model carries of its author (read it first)"
+    )
+    predict.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="default: a GPU if found")
+    predict.add_argument("--threads", type=_positive, help="CPU threads (default: as torch chooses)")
+    predict.add_argument("--batch-size", type=_positive, default=64, help="examples at once (default: 64)")
     predict.add_argument("--window-size", type=float, help="bp (default: the length the model was trained on)")
     predict.add_argument("--window-sites", type=int, help="windows of this many sites instead")
     predict.add_argument("--step", type=float, help="distance between window starts (default: windows touch)")
@@ -94,6 +108,12 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--to", choices=["npz", "ms", "trees"], required=True, help="dnadna's npz layout, ms text, …")
     export.add_argument("output", type=Path, help="a new folder (npz) or file (ms; gzipped if it ends in .gz)")
     return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text!r}")
+    return int(text)
 
 
 def _study_step(options: argparse.Namespace) -> None:
@@ -127,7 +147,8 @@ def _config(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from popdl.prediction import predict_vcf
+    from popdl.predict_files import predict_files
+    from popdl.trust import asking
 
     samples = {
         "file": options.samples,
@@ -137,19 +158,24 @@ def _predict(options: argparse.Namespace) -> None:
         "number": options.number,
     }
     application = {
-        "vcf": options.vcf,
         "build": options.build,
         "samples": samples if options.samples or options.panel or options.population else None,
         "windows": {"size": options.window_size, "sites": options.window_sites, "step": options.step},
         "regions": options.region,
         "ancestral": options.ancestral,
     }
-    predict_vcf(
-        options.model,
+    output = options.output
+    predict_files(
+        [path for path in options.files if path.suffix == MODEL_SUFFIX],
+        [path for path in options.files if path.suffix != MODEL_SUFFIX],
         application=application,
         seed=options.seed,
-        output=options.output.with_name(options.output.name + ".tsv"),
-        bed=options.output.with_name(options.output.name + ".bed"),
+        output=output.with_suffix("") if output.suffix in (".tsv", ".bed") else output,
+        append=options.append,
+        device=options.device,
+        threads=options.threads,
+        batch_size=options.batch_size,
+        trust=asking(trusted=options.trust_plugin),
     )
 
 

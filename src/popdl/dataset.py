@@ -142,7 +142,7 @@ def encode_shard(
     )
 
 
-def open_shards(paths: Sequence[Path], *, kind: str = "dataset") -> list[Shard]:
+def open_shards(paths: Sequence[Path], *, kind: str = "dataset", whole: bool = True) -> list[Shard]:
     """Open encoded shards that belong together.
 
     Parameters
@@ -150,7 +150,9 @@ def open_shards(paths: Sequence[Path], *, kind: str = "dataset") -> list[Shard]:
     paths
         Shards in any order.
     kind
-        ``dataset`` or ``windows``; those of a dataset must hold all examples from the first on.
+        ``dataset`` or ``windows``.
+    whole
+        Whether the shards of a dataset must hold all its examples from the first on.
 
     Returns
     -------
@@ -174,7 +176,7 @@ def open_shards(paths: Sequence[Path], *, kind: str = "dataset") -> list[Shard]:
                 raise PopdlError(
                     f"{shard.path}: its {key} differs from that of {shards[0].path}; encode all shards with one config."
                 )
-        if kind == "dataset":
+        if kind == "dataset" and whole:
             if shard.attributes["first_example"] != expected:
                 raise PopdlError(
                     f"{shard.path}: it starts with example {shard.attributes['first_example']}, expected {expected}; give every shard of the dataset once."
