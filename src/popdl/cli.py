@@ -101,6 +101,11 @@ def _parser() -> argparse.ArgumentParser:
     networks.add_argument("config", nargs="?", help="count parameters at the shape of this study's examples")
     card = command("card", "print what a model file says of itself", _card)
     card.add_argument("model", type=Path)
+    shown = card.add_mutually_exclusive_group()
+    shown.add_argument("--json", action="store_true", help="the whole card, as it is in the file")
+    shown.add_argument("--source", action="store_true", help="the code that the model carries of its author")
+    models = command("models", "list the model files of a folder", _models)
+    models.add_argument("folder", type=Path)
     verify = command("verify", "read every byte of shards or stores and compare checksums", _verify)
     verify.add_argument("path", type=Path, nargs="+", help="a shard, or a store of shards")
     export = command("export", "write simulated or imported examples for other programs", _export)
@@ -187,9 +192,19 @@ def _networks(options: argparse.Namespace) -> None:
 
 
 def _card(options: argparse.Namespace) -> None:
+    from popdl.cards import card_text, sources_text
     from popdl.model import read_card
 
-    print(json.dumps(read_card(options.model), indent=2, ensure_ascii=False))
+    if options.json:
+        print(json.dumps(read_card(options.model, verify=True), indent=2))
+    else:
+        print((sources_text if options.source else card_text)(options.model), end="")
+
+
+def _models(options: argparse.Namespace) -> None:
+    from popdl.cards import model_table
+
+    print(model_table(options.folder), end="")
 
 
 def _verify(options: argparse.Namespace) -> None:
