@@ -11,6 +11,7 @@ from pathlib import Path
 from popdl import __version__
 from popdl.errors import PopdlError
 from popdl.jobs import step
+from popdl.scaffold import kinds, new
 
 __all__ = ["main"]
 
@@ -106,6 +107,9 @@ def _parser() -> argparse.ArgumentParser:
     shown.add_argument("--source", action="store_true", help="the code that the model carries of its author")
     models = command("models", "list the model files of a folder", _models)
     models.add_argument("folder", type=Path)
+    starter = command("new", "write a working file to start from, and a test for it", _new)
+    starter.add_argument("kind", choices=kinds())
+    starter.add_argument("name", help="e.g. my_network, for plugins/my_network.py (a study: config/my_study.yaml)")
     verify = command("verify", "read every byte of shards or stores and compare checksums", _verify)
     verify.add_argument("path", type=Path, nargs="+", help="a shard, or a store of shards")
     export = command("export", "write simulated or imported examples for other programs", _export)
@@ -205,6 +209,11 @@ def _models(options: argparse.Namespace) -> None:
     from popdl.cards import model_table
 
     print(model_table(options.folder), end="")
+
+
+def _new(options: argparse.Namespace) -> None:
+    file, test = new(options.kind, options.name)
+    print(f"{file}: change it; its first lines say how to use it.\n{test}: run it with `python -m pytest {test}`.")
 
 
 def _verify(options: argparse.Namespace) -> None:
