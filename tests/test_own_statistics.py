@@ -17,6 +17,7 @@ from popdl.dataset import encode_shard
 from popdl.encoding import Encoder
 from popdl.errors import PopdlError
 from popdl.model import carried_parts, load_model, read_card
+from popdl.predict_files import predict_files
 from popdl.prediction import predict_windows
 from popdl.statistics._base import build, describe
 from popdl.store import read_shard
@@ -163,3 +164,16 @@ def test_every_optional_group_is_one_class() -> None:
     for name in plugins.known("statistics.optional"):
         group = build(describe(name))
         assert group.names(12, derived=False)
+
+
+def test_a_raw_store_is_encoded_with_the_groups_of_the_model(plugin: str, tmp_path: Path) -> None:
+    data = learnable.dataset(tmp_path)
+    for number, shard in enumerate(data["shards"]):
+        raw = tmp_path / f"raw_{number}"
+        encode_shard(raw, shard, encoding=Encoding(max_sites=24), seed=1, statistics=[describe(plugin)])
+    path = learnable.fit(data, tmp_path)["output"]
+    Path("mine.py").write_text("raise SystemExit('this must not run')")
+    options: dict = {"application": {}, "seed": 1, "trust": lambda part: True}
+    predict_files([path], [tmp_path / "raw_1"], output=tmp_path / "raw", **options)
+    predict_files([path], [data["shards"][1]], output=tmp_path / "encoded", **options)
+    assert (tmp_path / "raw.tsv").read_text() == (tmp_path / "encoded.tsv").read_text()

@@ -21,7 +21,7 @@ from popdl.loader import PackedData
 from popdl.model import load_model
 from popdl.predict_files import predict_files
 from popdl.prediction import predict_arrays
-from popdl.store import write_index
+from popdl.store import read_shard, write_index, write_shard
 
 CHOICES = {"application": {}, "seed": 1}
 
@@ -287,3 +287,12 @@ def load_digest(path: Path) -> str:
     from popdl.model import read_card
 
     return read_card(path)["network"]["sha256"]
+
+
+def test_raw_examples_of_another_shape_are_named(model: Path, data: dict, tmp_path: Path) -> None:
+    raw = read_shard(data["shards"][0].parent / "raw_0", kind="simulations")
+    for key, value in (("sequence_length", 2000.0), ("ploidy", 1)):
+        arrays = {name: raw[name] for name in raw.names}
+        write_shard(tmp_path / key, kind="simulations", arrays=arrays, attributes={**raw.attributes, key: value})
+        with pytest.raises(PopdlError, match=rf"{key}: {key} is {value:g}, but the encoding takes"):
+            predict_files([model], [tmp_path / key], **CHOICES, output=tmp_path / "out")

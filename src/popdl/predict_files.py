@@ -17,7 +17,7 @@ from tqdm import tqdm
 from popdl import plugins
 from popdl.config.application import Application
 from popdl.config.base import validate
-from popdl.dataset import encode_shard
+from popdl.dataset import encode_with
 from popdl.encoding import Encoder
 from popdl.errors import PopdlError
 from popdl.files import whole
@@ -73,11 +73,10 @@ class _Work:
     def _examples(self, shard: Path) -> pd.DataFrame:
         """Predict encoded examples; raw ones are encoded by the model's own recipe first."""
         with tempfile.TemporaryDirectory() as folder:
-            encoded = shard
-            if read_shard(shard, kind=None).kind == "simulations":
+            opened, encoded = read_shard(shard, kind=None), shard
+            if opened.kind == "simulations":
                 encoded = Path(folder) / "encoded"
-                encoder = self.encoder
-                encode_shard(shard, encoded, encoding=encoder.settings, seed=self.seed, statistics=encoder.statistics)
+                encode_with(self.encoder, opened, encoded, seed=self.seed)
             try:
                 return example_table(self.models, encoded, batch_size=self.batch_size, progress=self.progress)
             except PopdlError as error:
