@@ -198,5 +198,18 @@ def test_help_lists_every_step_and_starts_quickly() -> None:
         "assert not {'torch', 'pandas', 'matplotlib', 'msprime'} & set(sys.modules), sys.modules.keys()"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for step in ("check", "simulate", "encode", "split", "train", "evaluate", "predict", "report", "card", "verify"):
+    for step in (
+        "check",
+        "simulate",
+        "encode",
+        "split",
+        "train",
+        "evaluate",
+        "predict",
+        "report",
+        "card",
+        "models",
+        "new",
+        "verify",
+    ):
         assert f"    {step} " in run.stdout

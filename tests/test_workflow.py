@@ -18,6 +18,7 @@ import yaml
 from popdl.config.study import build_study, load_study
 from popdl.layout import Results
 from popdl.model import read_card
+from popdl.scaffold import new
 
 pytestmark = [pytest.mark.slow, pytest.mark.end_to_end]
 
@@ -93,6 +94,29 @@ def test_second_run_has_nothing_to_do(root: Path, finished: Path, config: Path) 
     run = snakemake(root, finished, config)
     assert run.returncode == 0
     assert "Nothing to be done" in run.stderr + run.stdout
+
+
+def test_a_users_own_files_are_inputs_of_the_jobs_that_run_them(root: Path, config: Path, tmp_path: Path) -> None:
+    for kind in ("network", "statistic"):
+        new(kind, f"own_{kind}", project=tmp_path)
+    baseline = "from popdl.baselines._base import Baseline\n\n\nclass Own(Baseline):\n    pass\n"
+    (tmp_path / "plugins/own_baseline.py").write_text(baseline)
+    study = changed(
+        config,
+        tmp_path / "study.yaml",
+        networks={"own": {"name": "plugins/own_network.py:OwnNetwork"}},
+        statistics=["plugins/own_statistic.py:OwnStatistic"],
+        baselines=["plugins/own_baseline.py:Own"],
+    )
+    run = snakemake(root, tmp_path, study, "--dry-run", "--quiet", "host")
+    assert run.returncode == 0, run.stderr[-5000:]
+    jobs = re.findall(r"rule (\w+):\n    input: (.*)\n", run.stdout + run.stderr)
+    users = {name: {rule for rule, inputs in jobs if f"plugins/own_{name}.py" in inputs} for name in OWN}
+    assert users == OWN
+
+
+OWN = {"network": {"train"}, "statistic": {"encode_shard", "encode_windows"}, "baseline": {"fit_baseline"}}
+"""The rules that run a user's own part."""
 
 
 def test_killed_and_resumed_on_one_core_gives_the_same_bytes(
