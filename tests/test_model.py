@@ -165,7 +165,7 @@ def test_a_flipped_byte_is_refused_or_harmless(path, tmp_path, place, value):
         (["encoding", "version"], 99, "found version 99"),
         (["encoding", "settings", "max_sites"], 1000, "does not have the fingerprint"),
         (["network", "name"], "os", "is not one of popdl's networks"),
-        (["network", "name"], "/etc/passwd.py:Evil", "the model's network is code of its author"),
+        (["network", "name"], "/etc/passwd.py:Evil", "does not carry the source of '/etc/passwd.py:Evil'"),
         (["network", "options", "head"], [10**15], r"tensor '.*' has the shape"),
         (["network", "options", "head"], [10**30], "cannot be built"),
         (["network", "options", "dropout"], "x", "cannot be built"),
@@ -218,7 +218,11 @@ def test_a_missing_or_renamed_tensor_is_named(path, tmp_path):
 
 
 PLUGIN = """
+from pathlib import Path
+
 from popdl.networks._base import Network
+
+Path("ran").touch()
 
 
 class Mine(Network):
@@ -231,16 +235,72 @@ class Mine(Network):
 """
 
 
-def test_the_source_of_a_plugin_travels_along_but_runs_only_where_its_user_put_it(data, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def own(data, tmp_path_factory):
+    """A model with a network of its author's, of which nothing has been imported."""
+    folder = tmp_path_factory.mktemp("author")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        # Line ends of Windows: the hash is that of the file, not of a text read from it.
+        Path("mine.py").write_bytes(PLUGIN.replace("\n", "\r\n").encode())
+        return learnable.fit(data, folder, options={"name": "mine.py:Mine"})["output"]
+
+
+def forget(path):
+    """Let the next import of a model's plugin run it again."""
+    sys.modules.pop(f"popdl_plugin_{read_card(path)['network']['sha256']}", None)
+
+
+def test_the_source_of_a_plugin_travels_along_but_runs_only_where_its_user_put_it(own, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("mine.py").write_text(PLUGIN)
-    path = learnable.fit(data, tmp_path, options={"name": "mine.py:Mine"})["output"]
-    assert load_model(path).module.body.num_features == learnable.HAPLOTYPES
+    source = read_card(own)["network"]["source"]
+    for text in (None, "raise SystemExit('this must not run')", source.replace("mean", "sum")):
+        forget(own)
+        if text is not None:
+            Path("mine.py").write_bytes(text.encode())
+        with pytest.raises(PopdlError, match=r"needs code of its author, 'mine\.py' \(SHA-256 [0-9a-f]{64}\)"):
+            load_model(own)
+        assert not Path("ran").exists()
+    Path("mine.py").write_bytes(source.encode())
+    assert load_model(own).module.body.num_features == learnable.HAPLOTYPES
+    assert Path("ran").exists()
+
+
+def test_a_trusted_source_is_loaded_from_the_model_whatever_lies_at_its_path(own, data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text("raise SystemExit('this must not run')")
-    with pytest.raises(PopdlError, match=r"read it, and if you trust it save it as mine\.py"):
-        load_model(path)
-    Path("mine.py").unlink()
-    with pytest.raises(PopdlError, match=r"mine\.py, which is not here or differs"):
-        load_model(path)
-    Path("mine.py").write_text(read_card(path)["network"]["source"])
-    assert load_model(path).module.body.num_features == learnable.HAPLOTYPES
+    forget(own)
+    asked = []
+
+    def trust(part):
+        assert not Path("ran").exists()
+        asked.append(part)
+        return True
+
+    model = load_model(own, trust=trust)
+    assert [part.file for part in asked] == ["mine.py"]
+    assert Path("ran").exists()
+    packed = PackedData.from_shards(data["shards"])
+    rows = np.arange(packed.num_examples)
+    monkeypatch.chdir(own.parent)
+    assert predict_arrays([model], packed, rows).equals(predict_arrays([load_model(own)], packed, rows))
+
+
+def test_a_tampered_plugin_is_refused_even_if_trusted(own, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    forget(own)
+    header, card, weights = parts(own)
+    for keys, value in (
+        (["network", "source"], PLUGIN + "print('mine')"),
+        (["network", "source"], "\ud800"),
+        (["network", "sha256"], "0" * 64),
+    ):
+        file = write(tmp_path / "model.safetensors", header, changed(card, keys, value), weights)
+        for read in (read_card, lambda path: load_model(path, trust=lambda part: True)):
+            with pytest.raises(PopdlError, match=r"the source of 'mine\.py:Mine' does not have the SHA-256"):
+                read(file)
+    assert not Path("ran").exists()
+
+
+def test_a_model_without_plugins_asks_nothing(path):
+    assert load_model(path, trust=lambda part: pytest.fail("asked")).card["network"]["source"] is None

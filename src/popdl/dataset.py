@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ def encode_examples(
     """
     settings = encoder.settings
     derived = settings.alleles == "derived"
-    names = statistics.names(encoder.num_haplotypes, derived=derived)
+    names = statistics.names(encoder.num_haplotypes, derived=derived, groups=encoder.groups)
     genotypes, missing, positions, sites, values, dropped = [], [], [], [], [], []
     for index, (alleles, where, random) in enumerate(examples):
         length = encoder.sequence_length if sequence_lengths is None else sequence_lengths[index]
@@ -64,6 +64,7 @@ def encode_examples(
                 example.window.positions,
                 sequence_length=settings.crop_length or length,
                 derived=derived,
+                groups=encoder.groups,
             )
         )
         dropped.append([example.window.dropped[reason] for reason in DROPPED_REASONS])
@@ -94,7 +95,9 @@ def encode_examples(
     return arrays, attributes
 
 
-def encode_shard(source: Path, output: Path, *, encoding: Encoding, seed: int) -> None:
+def encode_shard(
+    source: Path, output: Path, *, encoding: Encoding, seed: int, statistics: Sequence[Mapping[str, Any]] = ()
+) -> None:
     """Encode one raw shard.
 
     The random crop of an example depends on the seed and on the number of the example alone.
@@ -109,6 +112,8 @@ def encode_shard(source: Path, output: Path, *, encoding: Encoding, seed: int) -
         The recipe; number of haplotypes, ploidy and window length are the raw shard's.
     seed
         The study's seed.
+    statistics
+        The groups of statistics that the study adds, as :class:`Encoder` takes them.
     """
     raw = read_shard(source, kind="simulations")
     encoder = Encoder(
@@ -116,6 +121,7 @@ def encode_shard(source: Path, output: Path, *, encoding: Encoding, seed: int) -
         num_haplotypes=raw.attributes["num_haplotypes"],
         ploidy=raw.attributes["ploidy"],
         sequence_length=raw.attributes["sequence_length"],
+        statistics=statistics,
     )
     first = raw.attributes["first_example"]
     genotypes, positions, offsets = raw["genotypes"], raw["positions"], raw["offsets"]

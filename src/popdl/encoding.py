@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ from popdl.config.base import validate
 from popdl.config.encoding import Encoding
 from popdl.config.study import Study
 from popdl.errors import PopdlError
+from popdl.statistics._base import build, describe
 from popdl.statistics._counts import allele_counts
 
 __all__ = ["DROPPED_REASONS", "ENCODING_VERSION", "EncodedExample", "Encoder", "FilteredSites"]
@@ -75,6 +77,9 @@ class Encoder:
         Haplotypes per individual; those of one individual are adjacent.
     sequence_length
         Length of a window in bp, before it is cropped.
+    statistics
+        The groups of statistics that the study adds to the standard ones, each as :func:`popdl.statistics._base.describe`
+        describes it. They are part of the recipe because real windows are compared with the simulations by them.
 
     Raises
     ------
@@ -82,7 +87,15 @@ class Encoder:
         If the settings cannot be met with these numbers.
     """
 
-    def __init__(self, settings: Encoding, *, num_haplotypes: int, ploidy: int, sequence_length: float) -> None:
+    def __init__(
+        self,
+        settings: Encoding,
+        *,
+        num_haplotypes: int,
+        ploidy: int,
+        sequence_length: float,
+        statistics: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
         if settings.phase == "ignore" and (ploidy != 2 or num_haplotypes % 2):
             raise PopdlError(
                 f"encoding.phase: `ignore` needs diploid individuals, found {num_haplotypes} haplotypes of ploidy {ploidy}; use `phase: keep`."
@@ -95,6 +108,8 @@ class Encoder:
         self.num_haplotypes = num_haplotypes
         self.ploidy = ploidy
         self.sequence_length = float(sequence_length)
+        self.statistics = [dict(group) for group in statistics]
+        self.groups = [build(group) for group in statistics]
 
     @classmethod
     def of(cls, study: Study) -> Encoder:
@@ -104,6 +119,7 @@ class Encoder:
             num_haplotypes=study.source.total_haplotypes,
             ploidy=study.source.ploidy,
             sequence_length=study.source.sequence_length,
+            statistics=[describe(entry) for entry in study.statistics],
         )
 
     @classmethod
@@ -119,18 +135,20 @@ class Encoder:
             settings = recipe["settings"]
         except KeyError as error:
             raise PopdlError(f"encoding: the recipe lacks {error}; the file is damaged or not popdl's.") from None
-        return cls(validate(Encoding, settings, where="encoding"), **numbers)
+        statistics = recipe.get("statistics", [])
+        return cls(validate(Encoding, settings, where="encoding"), **numbers, statistics=statistics)
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """Everything that decides how genotypes are encoded, as plain JSON values."""
-        return {
+        """Everything that decides how genotypes are encoded, as plain JSON values; `statistics` only where a study adds some."""
+        recipe = {
             "version": ENCODING_VERSION,
             "num_haplotypes": self.num_haplotypes,
             "ploidy": self.ploidy,
             "sequence_length": self.sequence_length,
             "settings": self.settings.model_dump(mode="json"),
         }
+        return {**recipe, "statistics": self.statistics} if self.statistics else recipe
 
     @property
     def fingerprint(self) -> str:

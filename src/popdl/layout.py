@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Results"]
+__all__ = ["Results", "baseline_name"]
+
+
+def baseline_name(name: str) -> str:
+    """What the files of a baseline are called: its name; for ``path/to/file.py:ClassName``, which is no name of a file, ``file.ClassName``."""
+    path, colon, attribute = name.rpartition(":")
+    return f"{Path(path).stem}.{attribute}" if colon else name
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class Results:
         return self.folder / "predictions" / f"{network}.tsv"
 
     def baseline(self, name: str) -> Path:
-        return self.folder / "baselines" / f"{name}.tsv"
+        return self.folder / "baselines" / f"{baseline_name(name)}.tsv"
 
     def application(self, name: str) -> Path:
         """The folder of one application."""

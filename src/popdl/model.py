@@ -22,12 +22,13 @@ from popdl import plugins
 from popdl.config.base import explain
 from popdl.errors import PopdlError
 from popdl.files import whole
+from popdl.plugins import Carried, Trust
 
 if TYPE_CHECKING:
     from popdl.encoding import Encoder
     from popdl.module import PopdlModule
 
-__all__ = ["FORMAT_VERSION", "Model", "load_model", "publish_model", "read_card", "save_model"]
+__all__ = ["FORMAT_VERSION", "Model", "carried_parts", "load_model", "publish_model", "read_card", "save_model"]
 
 FORMAT_VERSION = 1
 CARD = "popdl"
@@ -47,12 +48,21 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
 
-class _Network(_Part):
-    key: str
+class _Named(_Part):
+    """A part as :func:`popdl.plugins.describe` writes it."""
+
     name: str
     options: dict[str, Any]
     source: str | None
     sha256: str | None
+
+
+class _Network(_Named):
+    key: str
+
+
+class _Encoding(_Part):
+    statistics: list[_Named] = []
 
 
 class _Shape(_Part):
@@ -84,7 +94,7 @@ class _Card(_Part):
     format_version: int
     network: _Network
     shape: _Shape
-    encoding: dict[str, Any]
+    encoding: _Encoding
     fingerprint: str
     targets: dict[str, _Target] = Field(min_length=1)
     positions: _Positions | None
@@ -134,45 +144,38 @@ def read_card(path: Path) -> dict[str, Any]:
     Raises
     ------
     PopdlError
-        If this is no whole model file of a known version.
+        If this is no whole model file of a known version, or the source that it carries was changed.
     """
     _, card, _ = _read_header(path)
+    plugins.refuse_changed(carried_parts(card), where=path)
     return card
 
 
-def load_model(path: Path) -> Model:
+def load_model(path: Path, *, trust: Trust = plugins.in_project) -> Model:
     """Load a model.
 
-    A model with a network from a user's own file is loaded only where that very file is present (same SHA-256).
+    Parameters
+    ----------
+    path
+        The model file.
+    trust
+        Whether the code that the model carries of its author may run (default: if the very file lies at its path).
 
     Raises
     ------
     PopdlError
-        If the file is foreign, damaged, from a newer popdl, or does not hold what its card declares.
+        If the file is foreign, damaged, from a newer popdl, does not hold what its card declares, or needs code that
+        is not trusted.
     """
-    import torch
     from safetensors import SafetensorError
     from safetensors.torch import load
 
     from popdl.encoding import Encoder
-    from popdl.module import PopdlModule, PositionScaling
-    from popdl.networks._base import InputShape
 
     header, card, start = _read_header(path)
-    encoder = _encoder(Encoder, card, path)
-    _check_plugin(card["network"], path)
-    try:
-        # Weights arrive below; on the meta device no tensor takes memory.
-        with torch.device("meta"):
-            module = PopdlModule(
-                card["network"]["key"],
-                {**card["network"]["options"], "name": card["network"]["name"]},
-                shape=InputShape(**card["shape"]),
-                targets=card["targets"],
-                position_scaling=None if card["positions"] is None else PositionScaling(**card["positions"]),
-            )
-    except (PopdlError, RuntimeError, OverflowError, TypeError, ValueError) as error:
-        raise _damaged(path, f"its card describes a network that cannot be built: {error}") from None
+    with plugins.carried(carried_parts(card), trust=trust, where=path):
+        encoder = _encoder(Encoder, card, path)
+        module = _module(card, path)
     expected = {name: list(tensor.shape) for name, tensor in module.state_dict().items()}
     found = {name: tensor["shape"] for name, tensor in header.items()}
     if expected != found:
@@ -288,6 +291,9 @@ def _checked(card: Mapping[str, Any], path: Path) -> None:
         _Card.model_validate(card)
     except ValidationError as error:
         raise _damaged(path, f"its card is not valid: {explain(error, section=_Card)[0]}") from None
+    for part in (card["network"], *card["encoding"].get("statistics", [])):
+        if plugins.is_file(part["name"]) and (part["source"] is None or part["sha256"] is None):
+            raise _damaged(path, f"it does not carry the source of {part['name']!r}")
     for name, target in card["targets"].items():
         if target["task"] == "regression" and (target["mean"] is None or not (target["sd"] or 0) > 0):
             raise _damaged(path, f"its card is not valid: targets.{name} has no mean and sd")
@@ -323,16 +329,31 @@ def _check_tensors(header: Mapping[str, Any], size: int, path: Path) -> None:
         raise _damaged(path, f"expected {end} bytes of weights, found {size}")
 
 
-def _check_plugin(network: Mapping[str, Any], path: Path) -> None:
-    """Run a user's own network only where the user has put the very file that the model was trained with."""
-    if not plugins.is_file(network["name"]):
-        return
-    file = Path(network["name"].rpartition(":")[0])
-    if not file.is_file() or plugins.source_hash(network["name"]) != network["sha256"]:
-        raise PopdlError(
-            f"{path}: the model's network is code of its author, {file}, which is not here or differs; "
-            f"its source is in the card (`popdl card {path}`, key network.source): read it, and if you trust it save it as {file}."
-        )
+def carried_parts(card: Mapping[str, Any]) -> list[Carried]:
+    """The parts of a card that are code of its author and that a prediction needs: none of them has been run."""
+    parts = [card["network"], *card["encoding"].get("statistics", [])]
+    return [Carried(part["name"], part["source"], part["sha256"]) for part in parts if plugins.is_file(part["name"])]
+
+
+def _module(card: Mapping[str, Any], path: Path) -> PopdlModule:
+    """The module of a card, without weights."""
+    import torch
+
+    from popdl.module import PopdlModule, PositionScaling
+    from popdl.networks._base import InputShape
+
+    try:
+        # On the meta device no tensor takes memory.
+        with torch.device("meta"):
+            return PopdlModule(
+                card["network"]["key"],
+                {**card["network"]["options"], "name": card["network"]["name"]},
+                shape=InputShape(**card["shape"]),
+                targets=card["targets"],
+                position_scaling=None if card["positions"] is None else PositionScaling(**card["positions"]),
+            )
+    except (PopdlError, RuntimeError, OverflowError, TypeError, ValueError) as error:
+        raise _damaged(path, f"its card describes a network that cannot be built: {error}") from None
 
 
 def _encoder(encoder: type[Encoder], card: Mapping[str, Any], path: Path) -> Encoder:

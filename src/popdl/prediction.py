@@ -236,7 +236,12 @@ def _common_scaling(models: Sequence[Model]) -> TargetScaling:
 
 def _difference(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     """Where two encoding recipes differ."""
-    flat = [{**recipe, **recipe["settings"]} for recipe in (expected, found)]
+    flat = [
+        {**recipe, **recipe["settings"], "statistics": [group["name"] for group in recipe.get("statistics", [])]}
+        for recipe in (expected, found)
+    ]
+    if flat[0] == flat[1]:
+        return "a group of `statistics` was computed with other options or by another version of its file"
     keys = [key for key in flat[0] if key != "settings" and flat[0][key] != flat[1].get(key)]
     return "; ".join(f"{key} expected {flat[0][key]}, found {flat[1].get(key)}" for key in keys)
 

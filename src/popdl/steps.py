@@ -85,11 +85,18 @@ def _fill(study: Study, results: Results, write: Callable[..., None], only: Iter
 def encode(study: Study, results: Results) -> None:
     """Encode the simulated shards."""
     from popdl.dataset import encode_shard
+    from popdl.encoding import Encoder
     from popdl.store import write_index
 
     _need((results.simulations(shard) for shard in shards(study)), "simulate" if study.simulation else "import")
     for shard in shards(study):
-        encode_shard(results.simulations(shard), results.dataset(shard), encoding=study.encoding, seed=study.seed)
+        encode_shard(
+            results.simulations(shard),
+            results.dataset(shard),
+            encoding=study.encoding,
+            seed=study.seed,
+            statistics=Encoder.of(study).statistics,
+        )
     paths = [results.dataset(shard) for shard in shards(study)]
     write_index(paths[0].parent, kind="dataset", shards=paths)
 

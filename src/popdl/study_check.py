@@ -9,8 +9,10 @@ from importlib.util import find_spec
 from popdl import plugins, priors, seeds
 from popdl.config.application import Application
 from popdl.config.study import Study
+from popdl.dataset import encode_examples
 from popdl.encoding import Encoder
 from popdl.errors import PopdlError
+from popdl.simulators._base import Example
 
 __all__ = ["check_study"]
 
@@ -76,8 +78,7 @@ def _check_one_draw(study: Study) -> list[str]:
     assert study.simulation is not None
     parameters = priors.draw(study.simulation.priors, seeds.generator(study.seed, "parameters", 0))
     example = study.simulation.simulate(parameters, seeds.generator(study.seed, "simulation", 0))
-    encoder = Encoder.of(study)
-    encoder.encode(example.genotypes, example.positions, seeds.generator(study.seed, "encoding", 0))
+    _encode(study, example)
     return []
 
 
@@ -87,9 +88,14 @@ def _check_import(study: Study) -> list[str]:
 
     assert study.import_ is not None
     (first,) = read_examples(study.import_, survey(study.import_), 0, 1, seed=study.seed)
-    encoder = Encoder.of(study)
-    encoder.encode(first.example.genotypes, first.example.positions, seeds.generator(study.seed, "encoding", 0))
+    _encode(study, first.example)
     return []
+
+
+def _encode(study: Study, example: Example) -> None:
+    """Encode an example and compute its statistics."""
+    generator = seeds.generator(study.seed, "encoding", 0)
+    encode_examples(Encoder.of(study), [(example.genotypes, example.positions, generator)])
 
 
 def _check_application(application: Application, study: Study) -> list[str]:

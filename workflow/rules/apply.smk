@@ -35,6 +35,7 @@ rule encode_windows:
     input:
         vcf=genome,
         samples=sample_lists,
+        plugins=statistics_plugins(),
     output:
         directory("<results>/applications/{application}/windows.zarr"),
     log:
@@ -50,6 +51,7 @@ rule encode_windows:
     params:
         application=lambda wildcards: section("applications")[wildcards.application],
         encoding=section("encoding"),
+        statistics=STATISTICS,
         source=SOURCE,
         simulation={
             key: value

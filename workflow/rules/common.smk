@@ -1,6 +1,7 @@
 # Reading and refusing the config; the names that rules share. Runs again in every job, so it imports nothing heavy.
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -12,6 +13,7 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from popdl.config.reading import in_any_order, numbers_from_strings
 from popdl.formats._files import matches
+from popdl.layout import baseline_name
 from popdl.stages import STAGES
 
 config = numbers_from_strings(config)
@@ -64,7 +66,12 @@ MODELS = [
     for network in config["networks"]
     for replicate in range(config.get("training", {}).get("replicates", 1))
 ]
-BASELINES = config.get("baselines", ["prior_mean", "ridge_sfs", "boosted_trees"])
+# By the names of their files.
+BASELINES = {
+    baseline_name(name): name
+    for name in config.get("baselines", ["prior_mean", "ridge_sfs", "boosted_trees"])
+}
+STATISTICS = in_any_order(config.get("statistics", []))
 APPLICATIONS = list(config.get("applications", {}))
 
 
@@ -72,7 +79,7 @@ wildcard_constraints:
     shard=r"\d+",
     network="|".join(config["networks"]),
     replicate=r"\d+",
-    baseline="|".join(BASELINES) or "none",
+    baseline="|".join(map(re.escape, BASELINES)) or "none",
     application="|".join(APPLICATIONS) or "none",
 
 
@@ -87,6 +94,12 @@ def shard_scenarios(wildcards):
 def plugin(name):
     """The user's own file behind a name such as `plugins/my_model.py:MyModel`, as a list for `input:`."""
     return [name.rpartition(":")[0]] if ".py:" in name else []
+
+
+def statistics_plugins():
+    """The user's own files among the groups of statistics."""
+    names = [group if isinstance(group, str) else group["name"] for group in STATISTICS]
+    return [path for name in names for path in plugin(name)]
 
 
 def network_plugin(wildcards):

@@ -21,7 +21,8 @@ rule index_simulations:
 
 rule encode_shard:
     input:
-        "<results>/simulations.zarr/shard_{shard}",
+        simulations="<results>/simulations.zarr/shard_{shard}",
+        plugins=statistics_plugins(),
     output:
         directory("<results>/dataset.zarr/shard_{shard}"),
     log:
@@ -36,6 +37,7 @@ rule encode_shard:
         runtime=60,
     params:
         encoding=section("encoding"),
+        statistics=STATISTICS,
         seed=config.get("seed", 42),
         stage=STAGES["encoding"],
     script:

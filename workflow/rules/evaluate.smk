@@ -23,7 +23,7 @@ rule evaluate:
     threads: 1
     params:
         models=MODELS,
-        baselines=BASELINES,
+        baselines=list(BASELINES.values()),
         evaluation=section("evaluation"),
         replicates=NUM_REPLICATES,
         seed=config.get("seed", 42),

@@ -69,6 +69,7 @@ rule fit_baseline:
         shards=expand("<results>/dataset.zarr/shard_{shard}", shard=SHARDS),
         splits="<results>/splits.tsv",
         targets="<results>/targets.json",
+        plugin=lambda wildcards: plugin(BASELINES[wildcards.baseline]),
     output:
         "<results>/baselines/{baseline}.tsv",
     log:
@@ -82,6 +83,7 @@ rule fit_baseline:
         mem_mb=8000,
         runtime=120,
     params:
+        name=lambda wildcards: BASELINES[wildcards.baseline],
         evaluation=section("evaluation"),
         seed=config.get("seed", 42),
         stage=STAGES["baselines"],

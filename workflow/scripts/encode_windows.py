@@ -11,6 +11,7 @@ from popdl.config.encoding import Encoding
 from popdl.config.study import source_section
 from popdl.encoding import Encoder
 from popdl.jobs import step
+from popdl.statistics._base import describe
 from popdl.windows import encode_windows
 
 params = snakemake.params
@@ -24,6 +25,7 @@ with step(snakemake.log[0]):
             num_haplotypes=source.total_haplotypes,
             ploidy=source.ploidy,
             sequence_length=source.sequence_length,
+            statistics=[describe(group) for group in params.statistics],
         ),
         seed=params.seed,
         output=Path(snakemake.output[0]),

@@ -12,7 +12,7 @@ from popdl.jobs import step
 
 with step(snakemake.log[0]):
     fit_baseline(
-        snakemake.wildcards.baseline,
+        snakemake.params.name,
         shards=[Path(shard) for shard in snakemake.input.shards],
         splits=Path(snakemake.input.splits),
         targets=Path(snakemake.input.targets),

@@ -21,6 +21,8 @@ from popdl.config.study import Study
 from popdl.formats._base import Importer
 from popdl.priors import Prior
 from popdl.simulators._base import Simulator
+from popdl.statistics._base import FOLDER as STATISTICS
+from popdl.statistics._base import Statistic
 
 __all__ = ["config_reference", "default_text"]
 
@@ -82,6 +84,8 @@ def config_reference() -> str:
             pages += _import()
         elif key == "networks":
             pages += _networks()
+        elif key == "statistics":
+            pages += _statistics()
         elif key == "baselines":
             pages += _baselines()
         else:
@@ -155,9 +159,20 @@ def _baselines() -> Iterator[str]:
         yield f"| `{name}` | {_first_paragraph('baselines', name)} |"
 
 
+def _statistics() -> Iterator[str]:
+    yield "\n## statistics\n"
+    yield "A list of groups, each by its name, or `{name: …, option: …}`; `path/to/file.py:ClassName` uses your own"
+    yield "([plugins.md](plugins.md)). Every study has the standard statistics; these come on top."
+    for name in plugins.known(STATISTICS):
+        yield f"\n### group: {name}\n"
+        yield _first_paragraph(STATISTICS, name)
+        yield ""
+        yield from _table(plugins.load(STATISTICS, name, Statistic).Settings)
+
+
 def _first_paragraph(kind: str, name: str) -> str:
     """The start of a part's own docstring, read without importing it."""
-    source = (Path(popdl.__path__[0]) / kind / f"{name}.py").read_text(encoding="utf-8")
+    source = (Path(popdl.__path__[0], *kind.split(".")) / f"{name}.py").read_text(encoding="utf-8")
     docstring = ast.get_docstring(ast.parse(source)) or ""
     return docstring.split("\n\n")[0].replace("\n", " ")
 

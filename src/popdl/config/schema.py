@@ -80,6 +80,9 @@ def study_schema() -> dict[str, Any]:
     schema["anyOf"] = [{"required": ["simulation"]}, {"required": ["import"]}]
     schema["properties"]["networks"] |= _networks(list(network_settings()))
     schema["properties"]["baselines"]["items"] = _name_or_plugin(plugins.known("baselines"))
+    group = _name_or_plugin(plugins.known("statistics.optional"))
+    named = {"type": "object", "required": ["name"], "properties": {"name": group}}
+    schema["properties"]["statistics"]["items"] = {"if": {"type": "object"}, "then": named, "else": group}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Config of a popdl study", **schema}
 
 

@@ -18,7 +18,9 @@ from popdl.errors import PopdlError
 from popdl.files import write_text
 from popdl.formats._base import Importer
 from popdl.genome_builds import canonical
+from popdl.layout import baseline_name
 from popdl.simulators._base import RecombinationMap, Simulator
+from popdl.statistics import _base as statistics
 
 __all__ = [
     "Source",
@@ -50,6 +52,12 @@ class Study(Section):
     """Name of the study; its results are in `results/<study>/`."""
     description: str = ""
     """The question in a sentence or two; the report opens with it."""
+    authors: list[str] = []
+    """Who made the study; written into its models."""
+    licence: str | None = None
+    """Under which terms others may use its models, e.g. `CC-BY-4.0`; written into them."""
+    citation: str | None = None
+    """What to cite when its models are used; written into them."""
     seed: int = Field(default=42, ge=0, lt=2**63)
     """Every random number of the study derives from this one."""
     simulation: SerializeAsAny[Simulator] | None = None
@@ -60,6 +68,8 @@ class Study(Section):
     """Which of the parameters are predicted."""
     encoding: Encoding = Encoding()
     """How genotypes become arrays."""
+    statistics: list[str | dict[str, Any]] = []
+    """Summary statistics beside the standard ones, for the baselines and the comparison with real genomes: names of groups, or `{name: …, option: …}`."""
     splits: Splits = Splits()
     """Shares of the scenarios used for training, validation and test."""
     networks: dict[Name, dict[str, Any]] = Field(min_length=1)
@@ -81,6 +91,10 @@ class Study(Section):
         for name in self.baselines:
             if not plugins.is_file(name) and name not in plugins.known("baselines"):
                 problems.append(f"baselines: {name!r} is not known; {suggestion(name, plugins.known('baselines'))}")
+        files = [baseline_name(name) for name in self.baselines]
+        if twice := [name for name in files if files.count(name) > 1]:
+            problems.append(f"baselines: two of them would write the file {twice[0]}.tsv; leave one out, or rename it")
+        problems += self._statistics_problems()
         for name, application in self.applications.items():
             problems += [f"applications.{name}.{problem}" for problem in self._application_problems(application)]
         if self.encoding.crop_length is not None and self.encoding.crop_length > self.source.sequence_length:
@@ -106,6 +120,15 @@ class Study(Section):
         source = self.import_ if self.simulation is None else self.simulation
         assert source is not None
         return source
+
+    def _statistics_problems(self) -> list[str]:
+        problems = []
+        for entry in self.statistics:
+            try:
+                statistics.describe(entry)
+            except PopdlError as error:
+                problems.append(str(error))
+        return problems
 
     def _target_problems(self) -> list[str]:
         problems = []

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -144,16 +143,8 @@ def check(key: str, options: Mapping[str, Any], shape: InputShape) -> int:
 
 def describe(key: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """A network as a model's card holds it: with all defaults, and with the source of a user's own file."""
-    name = network_name(key, options)
     _, settings = settings_of(key, options)
-    own = plugins.is_file(name)
-    return {
-        "key": key,
-        "name": name,
-        "options": settings.model_dump(mode="json"),
-        "source": Path(name.rpartition(":")[0]).read_text(encoding="utf-8") if own else None,
-        "sha256": plugins.source_hash(name) if own else None,
-    }
+    return {"key": key, **plugins.describe(network_name(key, options), settings.model_dump(mode="json"))}
 
 
 def dense(num_inputs: int, widths: list[int], *, dropout: float) -> nn.Sequential:

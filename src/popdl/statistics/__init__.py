@@ -1,17 +1,24 @@
-"""Classical summary statistics of one window: what the baselines learn from, and what real windows are checked on."""
+"""Classical summary statistics of one window: what the baselines learn from, and what real windows are checked on.
+
+Every study has the standard ones. A study can add groups (`statistics:` in its config): a file of ``optional/``, or its own.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from popdl.errors import PopdlError
 from popdl.statistics import linkage, spectrum
+from popdl.statistics._base import Statistic
 from popdl.statistics._counts import allele_counts
 from popdl.statistics.haplotypes import haplotype_statistics
 
 __all__ = ["compute", "names"]
 
 
-def names(num_haplotypes: int, *, derived: bool) -> list[str]:
+def names(num_haplotypes: int, *, derived: bool, groups: Sequence[Statistic] = ()) -> list[str]:
     """Names of the statistics in the order of :func:`compute`.
 
     ``segregating_sites``; ``pi`` and ``wattersons_theta`` (per bp); ``tajimas_d``; the site-frequency spectrum in numbers of sites,
@@ -25,13 +32,20 @@ def names(num_haplotypes: int, *, derived: bool) -> list[str]:
         Haplotypes in the sample.
     derived
         Whether a 1 is the derived allele: the spectrum is then unfolded.
+    groups
+        The groups that the study adds; their names follow.
+
+    Raises
+    ------
+    PopdlError
+        If two statistics have the same name.
     """
     edges = spectrum.bin_edges(num_haplotypes, derived=derived)
     bins = [
         f"sfs_{low}" if low == high else f"sfs_{low}_{high}"
         for low, high in zip(edges[:-1], edges[1:] - 1, strict=True)
     ]
-    return [
+    found = [
         "segregating_sites",
         "pi",
         "wattersons_theta",
@@ -45,9 +59,22 @@ def names(num_haplotypes: int, *, derived: bool) -> list[str]:
         "distance_cv",
         "missing_fraction",
     ]
+    for group in groups:
+        found += group.names(num_haplotypes, derived=derived)
+    twice = sorted({name for name in found if found.count(name) > 1})
+    if twice:
+        raise PopdlError(f"statistics: {twice[0]!r} is the name of two statistics; rename one, or leave one group out.")
+    return found
 
 
-def compute(genotypes: np.ndarray, positions: np.ndarray, *, sequence_length: float, derived: bool) -> np.ndarray:
+def compute(
+    genotypes: np.ndarray,
+    positions: np.ndarray,
+    *,
+    sequence_length: float,
+    derived: bool,
+    groups: Sequence[Statistic] = (),
+) -> np.ndarray:
     """Compute every statistic of one window.
 
     Parameters
@@ -60,11 +87,18 @@ def compute(genotypes: np.ndarray, positions: np.ndarray, *, sequence_length: fl
         Length of the window in bp.
     derived
         Whether a 1 is the derived allele: the spectrum is then unfolded.
+    groups
+        The groups that the study adds.
 
     Returns
     -------
     ndarray of shape (num_statistics,), dtype=float64
         In the order of :func:`names`; NaN where a statistic is undefined, e.g. Tajima's D without polymorphic sites.
+
+    Raises
+    ------
+    PopdlError
+        If a group gives more or fewer numbers than names.
     """
     num_sites, num_haplotypes = genotypes.shape
     ones, called = allele_counts(genotypes)
@@ -85,5 +119,21 @@ def compute(genotypes: np.ndarray, positions: np.ndarray, *, sequence_length: fl
                 distances.std() / mean_distance if mean_distance > 0 else np.nan,
                 1 - called.sum() / genotypes.size if num_sites else 0.0,
             ],
+            *(_group(group, genotypes, positions, sequence_length, derived) for group in groups),
         ]
     )
+
+
+def _group(
+    group: Statistic, genotypes: np.ndarray, positions: np.ndarray, sequence_length: float, derived: bool
+) -> np.ndarray:
+    values = np.asarray(
+        group.compute(genotypes, positions, sequence_length=sequence_length, derived=derived), dtype=np.float64
+    )
+    expected = len(group.names(genotypes.shape[1], derived=derived))
+    if values.shape != (expected,):
+        raise PopdlError(
+            f"statistics: {type(group).__name__} has {expected} names, but compute() gave an array of shape {values.shape}; "
+            "return one number for each name."
+        )
+    return np.where(np.isfinite(values), values, np.nan)
