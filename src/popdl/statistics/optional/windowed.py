@@ -1,4 +1,4 @@
-"""How statistics change along a window: the feature vectors of S/HIC and diploS/HIC.
+"""How statistics change along a window: the feature vectors of S/HIC and diploS/HIC, for sweeps.
 
 Schrider & Kern (2016, PLoS Genetics 12:e1005928) and Kern & Schrider (2018, G3 8:1959) cut a window into 11 and write each
 statistic of a sub-window as its share in the sum over all: what is left is the shape along the window, which depends less on
@@ -8,15 +8,16 @@ the population's history than the values do.
 from __future__ import annotations
 
 import numpy as np
+from pydantic import Field
 
 from popdl.statistics import spectrum
 from popdl.statistics._counts import allele_counts
 from popdl.statistics._pairs import distances, dosages, max_omega, pairs, r2_matrix
 from popdl.statistics.haplotypes import frequencies, homozygosities
+from popdl.statistics.optional._phased import PhasedStatistic
 
-__all__ = ["NUM_WINDOWS", "names", "normalise", "sub_window_statistics", "windowed"]
+__all__ = ["Windowed", "names", "normalise", "sub_window_statistics", "windowed"]
 
-NUM_WINDOWS = 11
 MAX_SITES = 400
 """Sites of a sub-window that enter r² at most, evenly spread."""
 
@@ -35,7 +36,30 @@ SAMPLES = (
 )
 
 
-def names(*, derived: bool, num_windows: int = NUM_WINDOWS) -> list[str]:
+class Windowed(PhasedStatistic):
+    """Mean over sub-windows and share of each of them, for the statistics of :func:`sub_window_statistics`."""
+
+    class Settings(PhasedStatistic.Settings):
+        num_windows: int = Field(default=11, ge=2)
+        """Sub-windows of equal length."""
+
+    def names(self, num_haplotypes: int, *, derived: bool) -> list[str]:
+        return names(derived=derived, num_windows=self.settings.num_windows)
+
+    def compute(
+        self, genotypes: np.ndarray, positions: np.ndarray, *, sequence_length: float, derived: bool
+    ) -> np.ndarray:
+        return windowed(
+            genotypes,
+            positions,
+            sequence_length=sequence_length,
+            derived=derived,
+            phased=self.settings.phased,
+            num_windows=self.settings.num_windows,
+        )
+
+
+def names(*, derived: bool, num_windows: int) -> list[str]:
     """Names of the statistics in the order of :func:`windowed`: ``windowed_h12_mean``, then ``windowed_h12_1``, …
 
     Parameters
@@ -57,7 +81,7 @@ def windowed(
     sequence_length: float,
     derived: bool,
     phased: bool,
-    num_windows: int = NUM_WINDOWS,
+    num_windows: int,
 ) -> np.ndarray:
     """Mean over the sub-windows, and share of each in their sum, for every statistic of :func:`sub_window_statistics`.
 

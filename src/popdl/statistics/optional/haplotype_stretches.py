@@ -6,11 +6,24 @@ import numpy as np
 
 from popdl.statistics._pairs import dosages
 from popdl.statistics.haplotypes import central, frequencies, homozygosities
+from popdl.statistics.optional._phased import PhasedStatistic
 
-__all__ = ["LENGTHS", "haplotype_stretches", "names"]
+__all__ = ["LENGTHS", "HaplotypeStretches", "haplotype_stretches", "names"]
 
 LENGTHS = (25, 50, 100, 200, 400)
 """Sites in a stretch; it lies in the middle of the window."""
+
+
+class HaplotypeStretches(PhasedStatistic):
+    """Garud's statistics and haplotype diversity over stretches of 25 to 400 sites."""
+
+    def names(self, num_haplotypes: int, *, derived: bool) -> list[str]:
+        return names()
+
+    def compute(
+        self, genotypes: np.ndarray, positions: np.ndarray, *, sequence_length: float, derived: bool
+    ) -> np.ndarray:
+        return haplotype_stretches(genotypes, phased=self.settings.phased)
 
 
 def names() -> list[str]:

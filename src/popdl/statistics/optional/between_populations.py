@@ -1,4 +1,4 @@
-"""Statistics of each population and each pair of populations, as FILET uses them to find introgression.
+"""Statistics of populations and of pairs of them, as FILET uses them to find introgression.
 
 Schrider et al. (2018, PLoS Genetics 14:e1007341) tell no introgression from introgression in either direction by them: genes
 that came over recently are closer to a haplotype of the other population than the split allows.
@@ -8,14 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import combinations
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+from pydantic import Field
 
 from popdl.statistics import spectrum
 from popdl.statistics._counts import allele_counts
 from popdl.statistics._pairs import distances, pairs, r2_matrix
+from popdl.statistics.optional._phased import PhasedStatistic
 
-__all__ = ["between_populations", "names"]
+if TYPE_CHECKING:
+    from popdl.config.study import Study
+
+__all__ = ["BetweenPopulations", "between_populations", "names"]
 
 MAX_SITES = 400
 """Sites that enter r² at most, evenly spread."""
@@ -23,6 +29,37 @@ WITHIN = ("segregating_sites", "pi", "wattersons_theta", "tajimas_d", "private_s
 BETWEEN = ("fst", "dxy", "da", "shared_sites", "fixed_differences")
 PHASED = ("dmin", "gmin", "nearest_neighbours", "zx", "longest_shared", "mean_longest_shared")
 DIRECTED = ("dmin_over_pi", "dmin_rank")
+
+
+class BetweenPopulations(PhasedStatistic):
+    """Diversity within populations, and divergence and nearest haplotypes between them."""
+
+    class Settings(PhasedStatistic.Settings):
+        populations: dict[str, Annotated[int, Field(ge=2)]] = Field(min_length=2)
+        """Haplotypes of each population, in the order of `num_haplotypes`: {CEU: 20, YRI: 14}."""
+
+    def problems(self, study: Study) -> list[str]:
+        given, counts = self.settings.populations, study.simulation.num_haplotypes if study.simulation else None
+        if isinstance(counts, dict) and list(given.items()) != list(counts.items()):
+            return [f"populations: expected those of simulation.num_haplotypes, {counts}, found {given}"]
+        if sum(given.values()) != study.source.total_haplotypes:
+            total = study.source.total_haplotypes
+            return [f"populations: expected {total} haplotypes in all ({study.section}), found {sum(given.values())}"]
+        return super().problems(study)
+
+    def names(self, num_haplotypes: int, *, derived: bool) -> list[str]:
+        return names(self.settings.populations, phased=self.settings.phased)
+
+    def compute(
+        self, genotypes: np.ndarray, positions: np.ndarray, *, sequence_length: float, derived: bool
+    ) -> np.ndarray:
+        return between_populations(
+            genotypes,
+            positions,
+            sequence_length=sequence_length,
+            populations=self.settings.populations,
+            phased=self.settings.phased,
+        )
 
 
 def names(populations: Mapping[str, int], *, phased: bool) -> list[str]:

@@ -1,4 +1,4 @@
-"""Traces of recombination: r² and pairs with four gametes by rank and distance, across the centre and across other points."""
+"""Traces of recombination, for its rate and for hotspots: r² and pairs of sites with four gametes, by rank, distance and place."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy as np
 from popdl.statistics._counts import allele_counts
 from popdl.statistics._pairs import dosages, four_gametes, pairs, r2_matrix
 from popdl.statistics.linkage import MIN_FREQUENCY
+from popdl.statistics.optional._phased import PhasedStatistic
 
-__all__ = ["least_recombinations", "names", "recombination"]
+__all__ = ["Recombination", "least_recombinations", "names", "recombination"]
 
 MAX_SITES = 400
 """Sites in the middle of the window that are compared at most: 80,000 pairs."""
@@ -23,6 +24,18 @@ NUM_POINTS = 11
 """Points of the profile, evenly spread within the window; the sixth is its centre."""
 REACH = 0.1
 """Pairs that span a point of the profile are this fraction of the window apart at most."""
+
+
+class Recombination(PhasedStatistic):
+    """r² and pairs with four gametes by rank and distance, across the centre and off it, and along the window."""
+
+    def names(self, num_haplotypes: int, *, derived: bool) -> list[str]:
+        return names(phased=self.settings.phased)
+
+    def compute(
+        self, genotypes: np.ndarray, positions: np.ndarray, *, sequence_length: float, derived: bool
+    ) -> np.ndarray:
+        return recombination(genotypes, positions, sequence_length=sequence_length, phased=self.settings.phased)
 
 
 def names(*, phased: bool) -> list[str]:
