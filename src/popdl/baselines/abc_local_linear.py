@@ -8,6 +8,7 @@ import numpy as np
 
 from popdl.baselines._abc import Rejection, fit_rejection
 from popdl.baselines._base import Baseline, Predictor
+from popdl.baselines.ridge import Ridge
 
 __all__ = ["AbcLocalLinear"]
 
@@ -20,15 +21,17 @@ BLOCK = 2**21
 class AbcLocalLinear(Baseline):
     """The posterior mean after local-linear adjustment (Beaumont et al. 2002, Genetics 162:2025, equations 5 to 9).
 
-    Of the simulations that are nearest to the observation, weighted by nearness, a linear regression on the statistics says
-    what each would have been at the observation itself; the mean of these values is the regression's value there. It is kept
-    within the range of the training values. Classes get their weighted shares among the accepted simulations.
+    Nearness is that of summaries: the estimate of ``ridge`` and a few partial-least-squares components. Of the simulations that
+    are nearest to the observation, weighted by nearness, a linear regression on the summaries says what each would have been
+    at the observation itself; the mean of these values is the regression's value there. It is kept within the range of the
+    training values. Classes get their weighted shares among the nearest simulations.
     """
 
     def fit_regression(
         self, statistics: np.ndarray, values: np.ndarray, *, names: Sequence[str], generator: np.random.Generator
     ) -> Predictor:
-        rejection = Rejection(statistics, values)
+        estimate = Ridge().fit_regression(statistics, values, names=names, generator=generator)
+        rejection = Rejection(statistics, values[:, np.newaxis], estimate=estimate)
 
         def predict(statistics: np.ndarray) -> np.ndarray:
             observed = rejection.summaries(statistics)
@@ -53,7 +56,10 @@ class AbcLocalLinear(Baseline):
         names: Sequence[str],
         generator: np.random.Generator,
     ) -> Predictor:
-        return fit_rejection(statistics, classes, num_classes=num_classes)
+        probabilities = Ridge().fit_classification(
+            statistics, classes, num_classes=num_classes, names=names, generator=generator
+        )
+        return fit_rejection(statistics, classes, num_classes=num_classes, probabilities=probabilities)
 
 
 def _intercepts(differences: np.ndarray, values: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -26,8 +26,10 @@ class BoostedTrees(Baseline):
     def fit_regression(
         self, statistics: np.ndarray, values: np.ndarray, *, names: Sequence[str], generator: np.random.Generator
     ) -> Predictor:
+        defined = _defined(statistics)
         model = HistGradientBoostingRegressor(**_settings(can_hold_out(len(values)), generator))
-        return model.fit(statistics, values).predict
+        model.fit(statistics[:, defined], values)
+        return lambda statistics: model.predict(statistics[:, defined])
 
     def fit_classification(
         self,
@@ -39,7 +41,14 @@ class BoostedTrees(Baseline):
         generator: np.random.Generator,
     ) -> Predictor:
         model = HistGradientBoostingClassifier(**_settings(can_hold_out(len(classes), classes), generator))
-        return fit_classifier(model, statistics, classes, num_classes=num_classes)
+        defined = _defined(statistics)
+        predict = fit_classifier(model, statistics[:, defined], classes, num_classes=num_classes)
+        return lambda statistics: predict(statistics[:, defined])
+
+
+def _defined(statistics: np.ndarray) -> np.ndarray:
+    """The statistics that are defined in any example: the others have no quantiles to bin by."""
+    return np.flatnonzero(~np.isnan(statistics).all(axis=0))
 
 
 def _settings(early_stopping: bool, generator: np.random.Generator) -> dict[str, Any]:
