@@ -79,13 +79,22 @@ def test_another_program_can_read_the_file(path):
         assert all(np.isfinite(file.get_tensor(name)).all() for name in file.keys())  # noqa: SIM118
 
 
+SCORES = {
+    "net/0": {"kind": "network", "targets": {"size": {"n": 24, "metrics": {"r2": 0.5}}}},
+    "net/1": {"kind": "network", "targets": {"size": {"n": 24, "metrics": {"r2": 0.3}}}},
+    "ridge": {"kind": "baseline", "targets": {"size": {"n": 24, "metrics": {"r2": 0.4}}}},
+}
+
+
 def test_publishing_adds_the_metrics_and_keeps_the_weights(path, tmp_path):
     metrics = tmp_path / "metrics.json"
-    metrics.write_text(json.dumps({"best_network": "net/0", "num_test_examples": 24, "models": {"net/0": {"r2": 0.5}}}))
+    metrics.write_text(json.dumps({"best_network": "net/0", "num_test_examples": 24, "models": SCORES}))
     output = tmp_path / "model.safetensors"
     publish_model({"net/0": path, "net/1": tmp_path / "other"}, metrics=metrics, output=output)
     card = read_card(output)
-    assert card.pop("metrics") == {"model": "net/0", "num_test_examples": 24, "r2": 0.5}
+    baselines = {"ridge": {"size": {"metrics": {"r2": 0.4}}}}
+    network = {"model": "net/0", "num_test_examples": 24, **SCORES["net/0"]}
+    assert card.pop("metrics") == {**network, "baselines": baselines}
     assert card == read_card(path)
     weights = load_model(path).module.state_dict()
     assert all(torch.equal(value, weights[name]) for name, value in load_model(output).module.state_dict().items())

@@ -17,6 +17,7 @@ from popdl.dataset import encode_shard
 from popdl.encoding import Encoder
 from popdl.errors import PopdlError
 from popdl.model import carried_parts, load_model, read_card
+from popdl.predict_files import predict_files
 from popdl.prediction import predict_windows
 from popdl.statistics._base import build, describe
 from popdl.store import read_shard
@@ -157,3 +158,16 @@ def test_arrays_are_the_same_with_and_without_a_group(plugin: str, tmp_path: Pat
     for name in set(plain.names) - {"statistics"}:
         np.testing.assert_array_equal(more[name], plain[name])
     np.testing.assert_array_equal(more["statistics"][:, :-2], plain["statistics"])
+
+
+def test_a_raw_store_is_encoded_with_the_groups_of_the_model(plugin: str, tmp_path: Path) -> None:
+    data = learnable.dataset(tmp_path)
+    for number, shard in enumerate(data["shards"]):
+        raw = tmp_path / f"raw_{number}"
+        encode_shard(raw, shard, encoding=Encoding(max_sites=24), seed=1, statistics=[describe(plugin)])
+    path = learnable.fit(data, tmp_path)["output"]
+    Path("mine.py").write_text("raise SystemExit('this must not run')")
+    options: dict = {"application": {}, "seed": 1, "trust": lambda part: True}
+    predict_files([path], [tmp_path / "raw_1"], output=tmp_path / "raw", **options)
+    predict_files([path], [data["shards"][1]], output=tmp_path / "encoded", **options)
+    assert (tmp_path / "raw.tsv").read_text() == (tmp_path / "encoded.tsv").read_text()

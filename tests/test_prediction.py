@@ -11,7 +11,8 @@ from popdl.dataset import open_shards, read_array, read_parameters
 from popdl.errors import PopdlError
 from popdl.loader import PackedData
 from popdl.model import load_model
-from popdl.prediction import predict_arrays, predict_test, predict_vcf, predict_windows
+from popdl.predict_files import predict_files
+from popdl.prediction import predict_arrays, predict_test, predict_windows
 from popdl.realism import assess
 from popdl.splits import read_splits
 
@@ -170,10 +171,9 @@ def vcf(path, *, num_individuals=learnable.HAPLOTYPES // 2, length=3500):
 
 
 def test_a_vcf_is_cut_into_windows_of_the_length_that_the_model_knows(models, tmp_path):
-    outputs = {"output": tmp_path / "out.tsv", "bed": tmp_path / "out.bed"}
-    application = {"vcf": vcf(tmp_path / "genome.vcf"), "windows": {"size": None, "step": None}, "samples": None}
-    predict_vcf(models, application=application, seed=1, **outputs)
-    table = read(outputs["output"])
+    application = {"windows": {"size": None, "step": None}, "samples": None}
+    predict_files(models, [vcf(tmp_path / "genome.vcf")], application=application, seed=1, output=tmp_path / "out")
+    table = read(tmp_path / "out.tsv")
     assert table["start"].tolist()[:3] == [0, 1000, 2000]
     assert table["n_sites"].tolist()[:3] == [24, 0, 25]
     assert table["size"].notna().tolist()[:3] == [True, False, True]
@@ -181,7 +181,7 @@ def test_a_vcf_is_cut_into_windows_of_the_length_that_the_model_knows(models, tm
 
 
 def test_a_vcf_with_too_few_individuals_is_refused(models, tmp_path):
-    application = {"vcf": vcf(tmp_path / "genome.vcf", num_individuals=3), "windows": {}}
+    genome = vcf(tmp_path / "genome.vcf", num_individuals=3)
     with pytest.raises(PopdlError, match=r"genome\.vcf"):
-        predict_vcf(models, application=application, seed=1, output=tmp_path / "out.tsv", bed=tmp_path / "out.bed")
+        predict_files(models, [genome], application={}, seed=1, output=tmp_path / "out")
     assert not (tmp_path / "out.tsv").exists()

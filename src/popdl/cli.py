@@ -11,8 +11,11 @@ from pathlib import Path
 from popdl import __version__
 from popdl.errors import PopdlError
 from popdl.jobs import step
+from popdl.scaffold import kinds, new
 
 __all__ = ["main"]
+
+MODEL_SUFFIX = ".safetensors"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -66,10 +69,22 @@ def _parser() -> argparse.ArgumentParser:
     study_command("apply", "predict the study's genomes")
     study_command("report", "draw the figures and write the report")
 
-    predict = command("predict", "predict the windows of a VCF with trained models", _predict)
-    predict.add_argument("model", type=Path, nargs="+", help="model file(s); several are averaged")
-    predict.add_argument("vcf", type=Path, help="VCF (plain or bgzipped) or BCF")
-    predict.add_argument("--output", type=Path, required=True, help="writes OUTPUT.tsv and OUTPUT.bed")
+    predict = command("predict", "predict genomes, or stored examples, with trained models", _predict)
+    predict.add_argument(
+        "files",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="models (.safetensors; several are averaged), and what to predict: VCF or BCF files, or stores of examples",
+    )
+    predict.add_argument("--output", type=Path, required=True, help="writes OUTPUT.tsv, and for genomes OUTPUT.bed")
+    predict.add_argument("--append", action="store_true", help="add to the files that are there")
+    predict.add_argument(
+        "--trust-plugin", action="store_true", help="run the code that a model carries of its author (read it first)"
+    )
+    predict.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="default: a GPU if found")
+    predict.add_argument("--threads", type=_positive, help="CPU threads (default: as torch chooses)")
+    predict.add_argument("--batch-size", type=_positive, default=64, help="examples at once (default: 64)")
     predict.add_argument("--window-size", type=float, help="bp (default: the length the model was trained on)")
     predict.add_argument("--window-sites", type=int, help="windows of this many sites instead")
     predict.add_argument("--step", type=float, help="distance between window starts (default: windows touch)")
@@ -87,6 +102,14 @@ def _parser() -> argparse.ArgumentParser:
     networks.add_argument("config", nargs="?", help="count parameters at the shape of this study's examples")
     card = command("card", "print what a model file says of itself", _card)
     card.add_argument("model", type=Path)
+    shown = card.add_mutually_exclusive_group()
+    shown.add_argument("--json", action="store_true", help="the whole card, as it is in the file")
+    shown.add_argument("--source", action="store_true", help="the code that the model carries of its author")
+    models = command("models", "list the model files of a folder", _models)
+    models.add_argument("folder", type=Path)
+    starter = command("new", "write a working file to start from, and a test for it", _new)
+    starter.add_argument("kind", choices=kinds())
+    starter.add_argument("name", help="e.g. my_network, for plugins/my_network.py (a study: config/my_study.yaml)")
     verify = command("verify", "read every byte of shards or stores and compare checksums", _verify)
     verify.add_argument("path", type=Path, nargs="+", help="a shard, or a store of shards")
     export = command("export", "write simulated or imported examples for other programs", _export)
@@ -94,6 +117,12 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--to", choices=["npz", "ms", "trees"], required=True, help="dnadna's npz layout, ms text, …")
     export.add_argument("output", type=Path, help="a new folder (npz) or file (ms; gzipped if it ends in .gz)")
     return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text!r}")
+    return int(text)
 
 
 def _study_step(options: argparse.Namespace) -> None:
@@ -127,7 +156,8 @@ def _config(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from popdl.prediction import predict_vcf
+    from popdl.predict_files import predict_files
+    from popdl.trust import asking
 
     samples = {
         "file": options.samples,
@@ -137,19 +167,24 @@ def _predict(options: argparse.Namespace) -> None:
         "number": options.number,
     }
     application = {
-        "vcf": options.vcf,
         "build": options.build,
         "samples": samples if options.samples or options.panel or options.population else None,
         "windows": {"size": options.window_size, "sites": options.window_sites, "step": options.step},
         "regions": options.region,
         "ancestral": options.ancestral,
     }
-    predict_vcf(
-        options.model,
+    output = options.output
+    predict_files(
+        [path for path in options.files if path.suffix == MODEL_SUFFIX],
+        [path for path in options.files if path.suffix != MODEL_SUFFIX],
         application=application,
         seed=options.seed,
-        output=options.output.with_name(options.output.name + ".tsv"),
-        bed=options.output.with_name(options.output.name + ".bed"),
+        output=output.with_suffix("") if output.suffix in (".tsv", ".bed") else output,
+        append=options.append,
+        device=options.device,
+        threads=options.threads,
+        batch_size=options.batch_size,
+        trust=asking(trusted=options.trust_plugin),
     )
 
 
@@ -161,9 +196,24 @@ def _networks(options: argparse.Namespace) -> None:
 
 
 def _card(options: argparse.Namespace) -> None:
+    from popdl.cards import card_text, sources_text
     from popdl.model import read_card
 
-    print(json.dumps(read_card(options.model), indent=2, ensure_ascii=False))
+    if options.json:
+        print(json.dumps(read_card(options.model, verify=True), indent=2))
+    else:
+        print((sources_text if options.source else card_text)(options.model), end="")
+
+
+def _models(options: argparse.Namespace) -> None:
+    from popdl.cards import model_table
+
+    print(model_table(options.folder), end="")
+
+
+def _new(options: argparse.Namespace) -> None:
+    file, test = new(options.kind, options.name)
+    print(f"{file}: change it; its first lines say how to use it.\n{test}: run it with `python -m pytest {test}`.")
 
 
 def _verify(options: argparse.Namespace) -> None:

@@ -16,7 +16,11 @@ from popdl.errors import PopdlError
 from popdl.seeds import generator
 from popdl.store import Shard, read_shard, write_shard
 
-__all__ = ["encode_examples", "encode_shard", "open_shards", "read_array", "read_parameters"]
+__all__ = ["encode_examples", "encode_shard", "encode_with", "open_shards", "read_array", "read_parameters"]
+
+
+RAW_SHAPE = ("num_haplotypes", "ploidy", "sequence_length")
+"""What a raw shard says of the examples that an encoder takes."""
 
 
 def encode_examples(
@@ -116,13 +120,30 @@ def encode_shard(
         The groups of statistics that the study adds, as :class:`Encoder` takes them.
     """
     raw = read_shard(source, kind="simulations")
-    encoder = Encoder(
-        encoding,
-        num_haplotypes=raw.attributes["num_haplotypes"],
-        ploidy=raw.attributes["ploidy"],
-        sequence_length=raw.attributes["sequence_length"],
-        statistics=statistics,
-    )
+    encoder = Encoder(encoding, **{key: raw.attributes[key] for key in RAW_SHAPE}, statistics=statistics)
+    encode_with(encoder, raw, output, seed=seed)
+
+
+def encode_with(encoder: Encoder, raw: Shard, output: Path, *, seed: int) -> None:
+    """Encode one raw shard with an encoder that is there already, as that of a model.
+
+    Parameters
+    ----------
+    encoder
+        The recipe.
+    raw, output, seed
+        As in :func:`encode_shard`.
+
+    Raises
+    ------
+    PopdlError
+        If the encoder takes other examples, or cannot encode these.
+    """
+    for key in RAW_SHAPE:
+        if (found := raw.attributes[key]) != (expected := getattr(encoder, key)):
+            raise PopdlError(
+                f"{raw.path}: {key} is {found:g}, but the encoding takes {expected:g}; give examples of the shape that it was made for."
+            )
     first = raw.attributes["first_example"]
     genotypes, positions, offsets = raw["genotypes"], raw["positions"], raw["offsets"]
     examples = (
@@ -132,7 +153,7 @@ def encode_shard(
     try:
         arrays, attributes = encode_examples(encoder, examples)
     except PopdlError as error:
-        raise PopdlError(f"{source}: {error}") from None
+        raise PopdlError(f"{raw.path}: {error}") from None
     copied = {key: raw.attributes[key] for key in ("first_example", "parameters", "classes")}
     write_shard(
         output,
@@ -142,7 +163,7 @@ def encode_shard(
     )
 
 
-def open_shards(paths: Sequence[Path], *, kind: str = "dataset") -> list[Shard]:
+def open_shards(paths: Sequence[Path], *, kind: str = "dataset", whole: bool = True) -> list[Shard]:
     """Open encoded shards that belong together.
 
     Parameters
@@ -150,7 +171,9 @@ def open_shards(paths: Sequence[Path], *, kind: str = "dataset") -> list[Shard]:
     paths
         Shards in any order.
     kind
-        ``dataset`` or ``windows``; those of a dataset must hold all examples from the first on.
+        ``dataset`` or ``windows``.
+    whole
+        Whether the shards of a dataset must hold all its examples from the first on.
 
     Returns
     -------
@@ -174,7 +197,7 @@ def open_shards(paths: Sequence[Path], *, kind: str = "dataset") -> list[Shard]:
                 raise PopdlError(
                     f"{shard.path}: its {key} differs from that of {shards[0].path}; encode all shards with one config."
                 )
-        if kind == "dataset":
+        if kind == "dataset" and whole:
             if shard.attributes["first_example"] != expected:
                 raise PopdlError(
                     f"{shard.path}: it starts with example {shard.attributes['first_example']}, expected {expected}; give every shard of the dataset once."

@@ -21,7 +21,7 @@ from popdl.errors import PopdlError
 from popdl.files import whole, write_text
 from popdl.ms_text import replicate_text
 from popdl.simulators._base import Example
-from popdl.store import MANIFEST, read_shard, shard_paths
+from popdl.store import find_shards, read_shard
 
 __all__ = ["FORMATS", "export"]
 
@@ -49,11 +49,7 @@ class _Store:
 
     @classmethod
     def open(cls, path: Path) -> _Store:
-        shards = [path] if (path / MANIFEST).exists() else shard_paths(path)
-        if not shards:
-            raise PopdlError(
-                f"{path}: neither a shard nor a store of shards; give e.g. results/<study>/simulations.zarr."
-            )
+        shards = find_shards(path)
         headers = [read_shard(shard, kind="simulations").attributes for shard in shards]
         shared = ("parameters", "classes", "num_haplotypes", "sequence_length")
         for shard, header in zip(shards, headers, strict=True):

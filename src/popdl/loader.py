@@ -60,6 +60,7 @@ class PackedData:
         device: torch.device | str = "cpu",
         rows: Sequence[int] | np.ndarray | None = None,
         kind: str = "dataset",
+        whole: bool = True,
     ) -> PackedData:
         """Read encoded shards.
 
@@ -73,13 +74,15 @@ class PackedData:
             Numbers of the examples to keep, in this order (default: all).
         kind
             ``dataset`` or ``windows``.
+        whole
+            Whether the shards of a dataset must hold all its examples from the first on.
 
         Raises
         ------
         PopdlError
             If a shard is damaged or missing, or shards were encoded by different recipes.
         """
-        shards = open_shards(paths, kind=kind)
+        shards = open_shards(paths, kind=kind, whole=whole)
         attributes = shards[0].attributes
         has_positions = attributes["encoding"]["settings"]["positions"] != "none"
         has_missing = any("missing" in shard for shard in shards)

@@ -62,6 +62,9 @@ class _Network(_Named):
 
 
 class _Encoding(_Part):
+    ploidy: int
+    sequence_length: float = Field(allow_inf_nan=False)
+    settings: dict[str, Any]
     statistics: list[_Named] = []
 
 
@@ -138,15 +141,24 @@ def save_model(path: Path, module: PopdlModule, card: Mapping[str, Any]) -> None
     _write(path, header, complete, data)
 
 
-def read_card(path: Path) -> dict[str, Any]:
-    """The card of a model file; neither torch nor the weights are loaded.
+def read_card(path: Path, *, verify: bool = False) -> dict[str, Any]:
+    """The card of a model file; torch is not loaded.
+
+    Parameters
+    ----------
+    path
+        The model file.
+    verify
+        Whether to read the weights too, and compare them with their SHA-256.
 
     Raises
     ------
     PopdlError
         If this is no whole model file of a known version, or the source that it carries was changed.
     """
-    _, card, _ = _read_header(path)
+    _, card, start = _read_header(path)
+    if verify:
+        _check_weights(path.read_bytes()[start:], card, path)
     plugins.refuse_changed(carried_parts(card), where=path)
     return card
 
@@ -185,8 +197,7 @@ def load_model(path: Path, *, trust: Trust = plugins.in_project) -> Model:
             f"tensor {name!r} has the shape {found.get(name, 'of a missing tensor')}, but the network of its card needs {expected.get(name, 'no such tensor')}",
         )
     content = path.read_bytes()
-    if hashlib.sha256(content[start:]).hexdigest() != card["weights_sha256"]:
-        raise _damaged(path, "its weights do not have the SHA-256 in its card")
+    _check_weights(content[start:], card, path)
     try:
         tensors = load(content)
     except SafetensorError as error:
@@ -196,7 +207,7 @@ def load_model(path: Path, *, trust: Trust = plugins.in_project) -> Model:
 
 
 def publish_model(candidates: Mapping[str, Path], *, metrics: Path, output: Path) -> None:
-    """Copy the best network's model to the file to share, with its test metrics in the card.
+    """Copy the best network's model to the file to share, with its test metrics and those of the baselines in the card.
 
     Parameters
     ----------
@@ -214,7 +225,16 @@ def publish_model(candidates: Mapping[str, Path], *, metrics: Path, output: Path
             f"{metrics}: best_network is {best!r}, expected one of {', '.join(candidates)}; evaluate again."
         )
     header, card, start = _read_header(candidates[best])
-    chosen = {"model": best, "num_test_examples": scores.get("num_test_examples"), **scores["models"][best]}
+    chosen = {
+        "model": best,
+        "num_test_examples": scores.get("num_test_examples"),
+        **scores["models"][best],
+        "baselines": {
+            name: {target: {"metrics": score.get("metrics", {})} for target, score in model["targets"].items()}
+            for name, model in scores["models"].items()
+            if model.get("kind") == "baseline"
+        },
+    }
     _write(output, header, {**card, "metrics": chosen}, candidates[best].read_bytes()[start:])
 
 
@@ -327,6 +347,11 @@ def _check_tensors(header: Mapping[str, Any], size: int, path: Path) -> None:
         end = next_end
     if end != size:
         raise _damaged(path, f"expected {end} bytes of weights, found {size}")
+
+
+def _check_weights(data: bytes, card: Mapping[str, Any], path: Path) -> None:
+    if hashlib.sha256(data).hexdigest() != card["weights_sha256"]:
+        raise _damaged(path, "its weights do not have the SHA-256 in its card")
 
 
 def carried_parts(card: Mapping[str, Any]) -> list[Carried]:

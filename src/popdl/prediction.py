@@ -7,8 +7,7 @@ take the widest of the models' half-widths.
 from __future__ import annotations
 
 import logging
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from popdl.config.application import Application
-from popdl.config.base import validate
 from popdl.dataset import open_shards, read_parameters
 from popdl.errors import PopdlError
 from popdl.files import write_text
@@ -26,16 +23,30 @@ from popdl.memory import keep_freed_memory
 from popdl.model import Model, load_model
 from popdl.module import predict_outputs
 from popdl.realism import assess
-from popdl.scaling import TargetScaling
+from popdl.scaling import TargetScale, TargetScaling
 from popdl.splits import read_splits
-from popdl.store import read_shard
+from popdl.store import Shard, read_shard
 
-__all__ = ["predict_arrays", "predict_test", "predict_vcf", "predict_windows"]
+__all__ = [
+    "BATCH_SIZE",
+    "bed_table",
+    "example_table",
+    "predict_arrays",
+    "predict_test",
+    "predict_windows",
+    "table_text",
+    "window_table",
+]
 
 log = logging.getLogger("popdl")
 
 BATCH_SIZE = 64
 """Examples at once; predictions do not depend on it."""
+BATCHES_AT_ONCE = 8
+"""Batches between two movements of a progress bar."""
+
+Progress = Callable[[int], object]
+"""Is told how many more examples have been predicted."""
 
 
 def predict_arrays(
@@ -110,16 +121,11 @@ def predict_test(model: Path, *, shards: Sequence[Path], splits: Path, output: P
     """
     loaded = load_model(model)
     rows = np.flatnonzero(read_splits(splits)["split"] == "test")
-    truths = read_parameters(open_shards(shards), list(loaded.card["targets"]))[rows]
+    opened = open_shards(shards)
     data = PackedData.from_shards(shards, rows=rows)
     table = predict_arrays([loaded], data, np.arange(len(rows)))
-    for number, (name, target) in enumerate(_common_scaling([loaded]).targets.items()):
-        truth: Any = truths[:, number]
-        if target.task == "classification":
-            truth = [
-                None if np.isnan(index) else target.classes[int(index)] for index in target.to_network(truth).tolist()
-            ]
-        table.insert(int(table.columns.get_loc(name)), f"{name}_true", truth)  # type: ignore[arg-type]
+    for name, target in _common_scaling([loaded]).targets.items():
+        _insert_truth(table, name, target, read_parameters(opened, [name])[rows, 0])
     table.insert(0, "example", rows)
     # Pandas writes floats so that they are read back as they were.
     write_text(output, table.to_csv(sep="\t", index=False, na_rep=".", lineterminator="\n"))
@@ -143,9 +149,29 @@ def predict_windows(models: Sequence[Path], *, windows: Path, output: Path, bed:
         The same windows as BED6+: ``name`` is ``window_<number>``, ``score`` is 10 × (100 − domain_percentile), 0 where
         there is no prediction, ``strand`` is ``.``; the columns after that are those of the TSV from ``n_sites`` on.
     """
-    loaded = [load_model(path) for path in models]
+    table = window_table([load_model(path) for path in models], windows)
+    write_text(output, table_text(table))
+    write_text(bed, table_text(bed_table(table)))
+
+
+def window_table(
+    models: Sequence[Model], windows: Path, *, batch_size: int = BATCH_SIZE, progress: Progress | None = None
+) -> pd.DataFrame:
+    """Predict the windows of a genome: the table of :func:`predict_windows`.
+
+    Parameters
+    ----------
+    models
+        All on one device; several are averaged.
+    windows
+        Encoded shard of kind ``windows``.
+    batch_size
+        Examples at once.
+    progress
+        Is told of every few batches.
+    """
     shard = read_shard(windows, kind="windows")
-    data = PackedData.from_shards([windows], kind="windows")
+    data = PackedData.from_shards([windows], kind="windows", device=_device(models))
     reasons = np.array(shard.attributes["reasons"], dtype=object)
     rows = np.flatnonzero(reasons == "")
     table = pd.DataFrame(
@@ -156,13 +182,49 @@ def predict_windows(models: Sequence[Path], *, windows: Path, output: Path, bed:
             "n_sites": shard["num_sites_window"],
         }
     )
-    predictions = predict_arrays(loaded, data, rows)
+    predictions = _in_parts(models, data, rows, batch_size, progress)
     table = table.join(predictions.set_index(pd.Index(rows)))
-    assessment = assess(loaded[0].card["realism"], shard["statistics"][rows])
-    table["outside_domain"] = pd.Series(np.where(assessment.outside, "yes", "no"), index=rows, dtype=object)
-    table["domain_percentile"] = pd.Series(assessment.percentile, index=rows, dtype=float)
+    outside = _add_domain(table, models[0], shard, rows)
     table["reason"] = [reason or None for reason in reasons]
-    write_text(output, _text(table))
+    log.info("%d of %d windows predicted, %d of them outside the training domain.", len(rows), len(table), outside)
+    return table
+
+
+def example_table(
+    models: Sequence[Model], dataset: Path, *, batch_size: int = BATCH_SIZE, progress: Progress | None = None
+) -> pd.DataFrame:
+    """Predict every example of an encoded shard.
+
+    Parameters
+    ----------
+    models, batch_size, progress
+        As in :func:`window_table`.
+    dataset
+        Encoded shard of kind ``dataset``.
+
+    Returns
+    -------
+    DataFrame
+        One row per example: ``example``, ``scenario``, ``n_sites``, the columns of :func:`predict_arrays` (before them
+        ``<t>_true`` for each target whose value the shard knows), ``outside_domain`` and ``domain_percentile``.
+    """
+    shard = read_shard(dataset, kind="dataset")
+    data = PackedData.from_shards([dataset], device=_device(models), whole=False)
+    rows = np.arange(data.num_examples)
+    table = _in_parts(models, data, rows, batch_size, progress)
+    for name, target in _common_scaling(models).targets.items():
+        comparable = target.task == "regression" or shard.attributes["classes"].get(name) == list(target.classes)
+        if name in shard.attributes["parameters"] and comparable:
+            _insert_truth(table, name, target, read_parameters([shard], [name])[:, 0])
+    table.insert(0, "n_sites", shard["num_sites_window"])
+    table.insert(0, "scenario", shard["scenario"])
+    table.insert(0, "example", rows + shard.attributes["first_example"])
+    _add_domain(table, models[0], shard, rows)
+    return table
+
+
+def bed_table(table: pd.DataFrame) -> pd.DataFrame:
+    """The windows of :func:`window_table` as BED6+, with the columns that :func:`predict_windows` describes."""
     score = (10 * (100 - table["domain_percentile"].fillna(100.0))).round().astype(int)
     features = pd.DataFrame(
         {
@@ -172,45 +234,48 @@ def predict_windows(models: Sequence[Path], *, windows: Path, output: Path, bed:
             "strand": ".",
         }
     )
-    write_text(bed, _text(features.join(table.drop(columns=["contig", "start", "end"]))))
-    log.info(
-        "%d of %d windows predicted, %d of them outside the training domain.",
-        len(rows),
-        len(table),
-        assessment.outside.sum(),
-    )
+    return features.join(table.drop(columns=["contig", "start", "end"]))
 
 
-def predict_vcf(models: Sequence[Path], *, application: Mapping[str, Any], seed: int, output: Path, bed: Path) -> None:
-    """Predict the windows of a VCF: encode it by the models' own recipe, then :func:`predict_windows`.
+def table_text(table: pd.DataFrame) -> str:
+    """A table as TSV, `.` where there is nothing."""
+    return table.to_csv(sep="\t", index=False, na_rep=".", float_format="%.6g", lineterminator="\n")
 
-    Parameters
-    ----------
-    models
-        Model files; several are averaged.
-    application
-        As in the config under ``applications.<name>``; None counts as not given. Windows without ``size`` and ``sites`` are
-        as long as those the model was trained on.
-    seed
-        Seed of the draw of individuals and of random crops.
-    output, bed
-        As in :func:`predict_windows`.
-    """
-    from popdl.windows import encode_windows
 
-    encoder = load_model(models[0]).encoder
-    values = {key: value for key, value in application.items() if value is not None}
-    windows = {key: value for key, value in values.get("windows", {}).items() if value is not None}
-    if not {"size", "sites"} & set(windows):
-        windows["size"] = encoder.sequence_length
-    samples = {key: value for key, value in values.get("samples", {}).items() if value is not None}
-    values = {**values, "windows": windows, "ploidy": encoder.ploidy, **({"samples": samples} if samples else {})}
-    checked = validate(Application, values, where="predict")
-    assert checked.vcf is not None
-    with tempfile.TemporaryDirectory() as folder:
-        shard = Path(folder) / "windows"
-        encode_windows(checked.vcf, application=checked, encoder=encoder, seed=seed, output=shard)
-        predict_windows(models, windows=shard, output=output, bed=bed)
+def _in_parts(
+    models: Sequence[Model], data: PackedData, rows: np.ndarray, batch_size: int, progress: Progress | None
+) -> pd.DataFrame:
+    """:func:`predict_arrays` for some batches at a time: the same batches, and so the same numbers, as all at once."""
+    size = batch_size * BATCHES_AT_ONCE
+    tables = []
+    for first in range(0, max(len(rows), 1), size):
+        part = rows[first : first + size]
+        tables.append(predict_arrays(models, data, part, batch_size=batch_size))
+        if progress is not None:
+            progress(len(part))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _device(models: Sequence[Model]) -> torch.device:
+    return next(models[0].module.parameters()).device
+
+
+def _insert_truth(table: pd.DataFrame, name: str, target: TargetScale, values: np.ndarray) -> None:
+    """Put the true values of a target before its predictions."""
+    truth: Any = values
+    if target.task == "classification":
+        truth = [
+            None if np.isnan(index) else target.classes[int(index)] for index in target.to_network(values).tolist()
+        ]
+    table.insert(int(table.columns.get_loc(name)), f"{name}_true", truth)  # type: ignore[arg-type]
+
+
+def _add_domain(table: pd.DataFrame, model: Model, shard: Shard, rows: np.ndarray) -> int:
+    """Say of these rows whether they lie outside the training domain; returns how many do."""
+    assessment = assess(model.card["realism"], shard["statistics"][rows])
+    table["outside_domain"] = pd.Series(np.where(assessment.outside, "yes", "no"), index=rows, dtype=object)
+    table["domain_percentile"] = pd.Series(assessment.percentile, index=rows, dtype=float)
+    return int(assessment.outside.sum())
 
 
 def _on_scale(model: Model, name: str, values: np.ndarray) -> np.ndarray:
@@ -244,7 +309,3 @@ def _difference(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:
         return "a group of `statistics` was computed with other options or by another version of its file"
     keys = [key for key in flat[0] if key != "settings" and flat[0][key] != flat[1].get(key)]
     return "; ".join(f"{key} expected {flat[0][key]}, found {flat[1].get(key)}" for key in keys)
-
-
-def _text(table: pd.DataFrame) -> str:
-    return table.to_csv(sep="\t", index=False, na_rep=".", float_format="%.6g", lineterminator="\n")

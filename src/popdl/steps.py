@@ -141,6 +141,7 @@ def train(study: Study, results: Results, *, only: Iterable[str] | None = None) 
             checkpoint=results.checkpoint(name),
             tensorboard=results.tensorboard(name),
             priors={key: source[key] for key in ("parameters", "mutation_rate", "recombination_rate") if key in source},
+            about=study.about,
         )
 
 

@@ -30,6 +30,7 @@ from popdl.errors import PopdlError
 __all__ = [
     "FORMAT_VERSION",
     "Shard",
+    "find_shards",
     "read_shard",
     "shard_paths",
     "verify",
@@ -117,8 +118,8 @@ def write_shard(path: Path, *, kind: str, arrays: Mapping[str, np.ndarray], attr
             (partial / name).write_bytes(content)
 
 
-def read_shard(path: Path, *, kind: str) -> Shard:
-    """Open a shard after checking that it is complete, of this kind and of a known version.
+def read_shard(path: Path, *, kind: str | None) -> Shard:
+    """Open a shard after checking that it is complete, of this kind (None: of any) and of a known version.
 
     Raises
     ------
@@ -126,7 +127,7 @@ def read_shard(path: Path, *, kind: str) -> Shard:
         If there is no shard, a file is missing or has another size, or the manifest is damaged.
     """
     shard = _open(path)
-    if shard.kind != kind:
+    if kind is not None and shard.kind != kind:
         raise PopdlError(
             f"{path}: expected a shard of kind {kind!r}, found {shard.kind!r}; give the path of a {kind} shard."
         )
@@ -154,12 +155,24 @@ def verify(path: Path) -> int:
     PopdlError
         If any is damaged, or there is none.
     """
-    shards = [path] if (path / MANIFEST).exists() else shard_paths(path)
-    if not shards:
-        raise PopdlError(f"{path}: neither a shard nor a store of shards.")
+    shards = find_shards(path)
     for shard in shards:
         verify_shard(shard)
     return len(shards)
+
+
+def find_shards(path: Path) -> list[Path]:
+    """The shards of a store, or the one shard that lies there.
+
+    Raises
+    ------
+    PopdlError
+        If there is none.
+    """
+    shards = [path] if (path / MANIFEST).exists() else shard_paths(path)
+    if not shards:
+        raise PopdlError(f"{path}: neither a shard nor a store of shards; give e.g. results/<study>/simulations.zarr.")
+    return shards
 
 
 def shard_paths(store: Path) -> list[Path]:

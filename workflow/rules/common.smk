@@ -135,6 +135,17 @@ def section(name, *keys):
     return {key: values[key] for key in keys if key in values} if keys else values
 
 
+def about():
+    """What models say of the study."""
+    given = {
+        key: config[key]
+        for key in ("authors", "licence", "citation")
+        if config.get(key)
+    }
+    key = "format" if SOURCE == "import" else "simulator"
+    return {**given, key: SIMULATION[key]}
+
+
 def genome(wildcards):
     """The VCF of an application: the user's, or one that is simulated under known parameters."""
     vcf = config["applications"][wildcards.application].get("vcf")

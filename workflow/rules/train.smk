@@ -30,6 +30,7 @@ rule train:
         },
         evaluation=section("evaluation"),
         priors=section(SOURCE, "parameters", "mutation_rate", "recombination_rate"),
+        about=about(),
         study=config["study"],
         seed=config.get("seed", 42),
         stage=STAGES["training"],

@@ -28,4 +28,5 @@ with step(snakemake.log[0]):
         checkpoint=Path(params.checkpoint),
         tensorboard=Path(params.tensorboard),
         priors=params.priors,
+        about=params.about,
     )

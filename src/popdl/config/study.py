@@ -37,6 +37,8 @@ __all__ = [
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 Name = Annotated[str, Field(pattern=NAME)]
 
+ABOUT = ("authors", "licence", "citation")
+"""Keys that are written into models as they are."""
 ONE_ORIGIN = "give exactly one of the sections simulation and import"
 Part = TypeVar("Part", Simulator, Importer)
 Source = Simulator | Importer
@@ -120,6 +122,15 @@ class Study(Section):
         source = self.import_ if self.simulation is None else self.simulation
         assert source is not None
         return source
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What models of the study say of it."""
+        given = {key: value for key in ABOUT if (value := getattr(self, key))}
+        if self.simulation is not None:
+            return {**given, "simulator": self.simulation.simulator}
+        assert self.import_ is not None
+        return {**given, "format": self.import_.format}
 
     def _statistics_problems(self) -> list[str]:
         problems = []

@@ -1,0 +1,208 @@
+"""`popdl predict`: from model files and whatever there is to predict to one table, on a chosen device, all or nothing."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from popdl import plugins
+from popdl.config.application import Application
+from popdl.config.base import validate
+from popdl.dataset import encode_with
+from popdl.encoding import Encoder
+from popdl.errors import PopdlError
+from popdl.files import whole
+from popdl.model import Model, load_model
+from popdl.plugins import Trust
+from popdl.prediction import BATCH_SIZE, Progress, bed_table, example_table, table_text, window_table
+from popdl.store import MANIFEST, find_shards, read_shard, shard_paths
+from popdl.windows import encode_windows
+
+__all__ = ["Device", "predict_files"]
+
+Device = Literal["auto", "cpu", "cuda"]
+BED_COLUMNS = 6
+"""The columns of a BED file that have a fixed place."""
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What every input is predicted with."""
+
+    models: Sequence[Model]
+    application: Mapping[str, Any]
+    seed: int
+    batch_size: int
+    progress: Progress
+
+    @property
+    def encoder(self) -> Encoder:
+        return self.models[0].encoder
+
+    def table(self, path: Path) -> pd.DataFrame:
+        """The predictions of one input."""
+        if not _is_store(path):
+            return self._genome(path)
+        if _holds_windows(path):
+            return window_table(self.models, path, batch_size=self.batch_size, progress=self.progress)
+        return pd.concat([self._examples(shard) for shard in find_shards(path)], ignore_index=True)
+
+    def _genome(self, vcf: Path) -> pd.DataFrame:
+        """Cut a genome into windows, by default as long as those of the training, and encode it by the model's own recipe."""
+        values = {key: value for key, value in self.application.items() if value is not None}
+        windows = {key: value for key, value in values.get("windows", {}).items() if value is not None}
+        if not {"size", "sites"} & set(windows):
+            windows["size"] = self.encoder.sequence_length
+        samples = {key: value for key, value in values.get("samples", {}).items() if value is not None}
+        values |= {"vcf": vcf, "windows": windows, "ploidy": self.encoder.ploidy}
+        checked = validate(Application, values | ({"samples": samples} if samples else {}), where="predict")
+        with tempfile.TemporaryDirectory() as folder:
+            shard = Path(folder) / "windows"
+            encode_windows(vcf, application=checked, encoder=self.encoder, seed=self.seed, output=shard)
+            return window_table(self.models, shard, batch_size=self.batch_size, progress=self.progress)
+
+    def _examples(self, shard: Path) -> pd.DataFrame:
+        """Predict encoded examples; raw ones are encoded by the model's own recipe first."""
+        with tempfile.TemporaryDirectory() as folder:
+            opened, encoded = read_shard(shard, kind=None), shard
+            if opened.kind == "simulations":
+                encoded = Path(folder) / "encoded"
+                encode_with(self.encoder, opened, encoded, seed=self.seed)
+            try:
+                return example_table(self.models, encoded, batch_size=self.batch_size, progress=self.progress)
+            except PopdlError as error:
+                raise PopdlError(f"{shard}: {error}") from None
+
+
+def predict_files(
+    models: Sequence[Path],
+    inputs: Sequence[Path],
+    *,
+    application: Mapping[str, Any],
+    seed: int,
+    output: Path,
+    append: bool = False,
+    device: Device = "auto",
+    threads: int | None = None,
+    batch_size: int = BATCH_SIZE,
+    trust: Trust = plugins.in_project,
+) -> None:
+    """Predict genomes, or stores of examples, and write one table.
+
+    Parameters
+    ----------
+    models
+        Model files; several are averaged.
+    inputs
+        VCF or BCF files and shards of kind ``windows``, which give windows; or stores or shards of simulated, imported or
+        encoded examples, which give examples.
+    application
+        For genomes, as in the config under ``applications.<name>``; None counts as not given.
+    seed
+        Seed of the draw of individuals and of random crops.
+    output
+        Name of the files without their endings: ``<output>.tsv``, with the columns of
+        :func:`popdl.prediction.predict_windows` or :func:`popdl.prediction.example_table`, and for windows ``<output>.bed``. With
+        several inputs, or with ``append``, a column ``file`` says which one a row is of.
+    append
+        Add the rows to files that are there.
+    device
+        ``auto`` takes the GPU that it finds.
+    threads
+        CPU threads (default: torch's own choice).
+    batch_size
+        Examples at once.
+    trust
+        As in :func:`popdl.model.load_model`.
+
+    Raises
+    ------
+    PopdlError
+        If a model or an input cannot be used, or the columns differ from those of the file to append to. Nothing is
+        written then.
+    """
+    if not models or not inputs:
+        given = ", ".join(map(str, [*models, *inputs])) or "no file"
+        missing = "nothing to predict (a VCF, or a store of examples)" if models else "no model (.safetensors)"
+        raise PopdlError(f"{given}: there is {missing} among these files; give both.")
+    windows = [not _is_store(path) or _holds_windows(path) for path in inputs]
+    if len(set(windows)) > 1:
+        one, other = inputs[windows.index(True)], inputs[windows.index(False)]
+        raise PopdlError(f"{one} gives windows of a genome, {other} gives examples; predict them into two files.")
+    if all(_is_store(path) for path in inputs) and _is_given(application):
+        raise PopdlError(
+            f"{inputs[0]}: samples, regions and windows are chosen for genomes; leave them out for a store."
+        )
+    with _machine(device, threads) as place:
+        loaded = [load_model(path, trust=trust) for path in models]
+        loaded = [replace(model, module=model.module.to(place)) for model in loaded]
+        with tqdm(unit="example", disable=not sys.stderr.isatty()) as bar:
+            work = _Work(loaded, application, seed, batch_size, bar.update)
+            written: dict[Path, list[pd.DataFrame]] = {}
+            for path in inputs:
+                bar.set_description(path.name)
+                table = work.table(path)
+                made = {".tsv": (table, 0), **({".bed": (bed_table(table), BED_COLUMNS)} if windows[0] else {})}
+                for ending, (part, place_of_file) in made.items():
+                    if append or len(inputs) > 1:
+                        part.insert(place_of_file, "file", str(path))
+                    written.setdefault(output.with_name(output.name + ending), []).append(part)
+    texts = {path: _text(path, pd.concat(parts, ignore_index=True), append) for path, parts in written.items()}
+    with ExitStack() as stack:
+        partials = {path: stack.enter_context(whole(path)) for path in texts}
+        for path, text in texts.items():
+            partials[path].write_text(text, encoding="utf-8")
+
+
+def _is_given(value: Any) -> bool:
+    """Whether anything in an application is not None."""
+    return any(map(_is_given, value.values())) if isinstance(value, Mapping) else value is not None
+
+
+def _is_store(path: Path) -> bool:
+    return (path / MANIFEST).exists() or bool(path.is_dir() and shard_paths(path))
+
+
+def _holds_windows(path: Path) -> bool:
+    return (path / MANIFEST).exists() and read_shard(path, kind=None).kind == "windows"
+
+
+@contextmanager
+def _machine(device: Device, threads: int | None) -> Iterator[torch.device]:
+    """The device to predict on, with float32 as exact as on a CPU; torch's settings are as before afterwards."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise PopdlError("--device cuda: torch finds no GPU here; use `--device cpu`, or install torch for your GPU.")
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            yield torch.device("cpu" if device == "cpu" or not torch.cuda.is_available() else "cuda")
+    finally:
+        torch.set_num_threads(before)
+
+
+def _text(path: Path, table: pd.DataFrame, append: bool) -> str:
+    """What a file shall hold."""
+    text = table_text(table)
+    if not (append and path.exists()):
+        return text
+    there = path.read_text(encoding="utf-8")
+    header, rows = text.split("\n", 1)
+    found = there.partition("\n")[0].split("\t")
+    if found != header.split("\t") or not there.endswith("\n"):
+        others = sorted({*table.columns} ^ {*found})
+        raise PopdlError(
+            f"{path}: --append needs a table with the columns {', '.join(table.columns)}, found {', '.join(found)}"
+            + (f" (only in one of them: {', '.join(others)})" if others else "")
+            + "; predict into another file, and use --append from its first file on."
+        )
+    return there + rows
