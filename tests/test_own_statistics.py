@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from popdl import plugins, statistics
+from popdl import statistics
 from popdl.config.encoding import Encoding
 from popdl.config.study import build_study
 from popdl.dataset import encode_shard
@@ -158,12 +158,6 @@ def test_arrays_are_the_same_with_and_without_a_group(plugin: str, tmp_path: Pat
     for name in set(plain.names) - {"statistics"}:
         np.testing.assert_array_equal(more[name], plain[name])
     np.testing.assert_array_equal(more["statistics"][:, :-2], plain["statistics"])
-
-
-def test_every_optional_group_is_one_class() -> None:
-    for name in plugins.known("statistics.optional"):
-        group = build(describe(name))
-        assert group.names(12, derived=False)
 
 
 def test_a_raw_store_is_encoded_with_the_groups_of_the_model(plugin: str, tmp_path: Path) -> None:

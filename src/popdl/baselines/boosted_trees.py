@@ -9,15 +9,15 @@ import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
 from popdl.baselines._base import Baseline, Predictor
+from popdl.baselines._scikit import can_hold_out, fit_classifier, random_state
 
 __all__ = ["BoostedTrees"]
 
 MAX_TREES = 1000
 PATIENCE = 20
 LEARNING_RATE = 0.05
-SMALLEST_SPLIT = 50
-"""With fewer examples nothing is held out for early stopping, and the number of trees is fixed."""
 FEW_TREES = 50
+"""Where nothing can be held out for early stopping."""
 
 
 class BoostedTrees(Baseline):
@@ -26,8 +26,10 @@ class BoostedTrees(Baseline):
     def fit_regression(
         self, statistics: np.ndarray, values: np.ndarray, *, names: Sequence[str], generator: np.random.Generator
     ) -> Predictor:
-        model = HistGradientBoostingRegressor(**_settings(len(values) >= SMALLEST_SPLIT, generator))
-        return model.fit(statistics, values).predict
+        defined = _defined(statistics)
+        model = HistGradientBoostingRegressor(**_settings(can_hold_out(len(values)), generator))
+        model.fit(statistics[:, defined], values)
+        return lambda statistics: model.predict(statistics[:, defined])
 
     def fit_classification(
         self,
@@ -38,19 +40,15 @@ class BoostedTrees(Baseline):
         names: Sequence[str],
         generator: np.random.Generator,
     ) -> Predictor:
-        seen, counts = np.unique(classes, return_counts=True)
-        # The tenth is drawn within classes, so each needs two examples.
-        early_stopping = len(classes) >= SMALLEST_SPLIT and int(counts.min()) >= 2
-        model = HistGradientBoostingClassifier(**_settings(early_stopping, generator))
-        if len(seen) > 1:
-            model.fit(statistics, classes)
+        model = HistGradientBoostingClassifier(**_settings(can_hold_out(len(classes), classes), generator))
+        defined = _defined(statistics)
+        predict = fit_classifier(model, statistics[:, defined], classes, num_classes=num_classes)
+        return lambda statistics: predict(statistics[:, defined])
 
-        def predict(statistics: np.ndarray) -> np.ndarray:
-            probabilities = np.zeros((len(statistics), num_classes))
-            probabilities[:, seen] = model.predict_proba(statistics) if len(seen) > 1 else 1.0
-            return probabilities
 
-        return predict
+def _defined(statistics: np.ndarray) -> np.ndarray:
+    """The statistics that are defined in any example: the others have no quantiles to bin by."""
+    return np.flatnonzero(~np.isnan(statistics).all(axis=0))
 
 
 def _settings(early_stopping: bool, generator: np.random.Generator) -> dict[str, Any]:
@@ -59,5 +57,5 @@ def _settings(early_stopping: bool, generator: np.random.Generator) -> dict[str,
         "max_iter": MAX_TREES if early_stopping else FEW_TREES,
         "early_stopping": early_stopping,
         "n_iter_no_change": PATIENCE,
-        "random_state": int(generator.integers(2**32)),
+        "random_state": random_state(generator),
     }

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.preprocessing import StandardScaler
 
 from popdl.baselines._base import Baseline, Predictor
+from popdl.baselines._linear import fit_logistic, fit_ridge
 from popdl.errors import PopdlError
 
 __all__ = ["RidgeSfs"]
-
-PENALTIES = np.logspace(-3, 5, 17)
-"""Penalties tried; the one with the smallest leave-one-out error is used."""
 
 
 class RidgeSfs(Baseline):
@@ -24,8 +21,8 @@ class RidgeSfs(Baseline):
         self, statistics: np.ndarray, values: np.ndarray, *, names: Sequence[str], generator: np.random.Generator
     ) -> Predictor:
         spectrum = _Spectrum(statistics, names)
-        model = RidgeCV(alphas=PENALTIES).fit(spectrum(statistics), values)
-        return lambda statistics: model.predict(spectrum(statistics))
+        predict = fit_ridge(spectrum(statistics), values)
+        return lambda statistics: predict(spectrum(statistics))
 
     def fit_classification(
         self,
@@ -37,15 +34,8 @@ class RidgeSfs(Baseline):
         generator: np.random.Generator,
     ) -> Predictor:
         spectrum = _Spectrum(statistics, names)
-        seen = np.unique(classes)
-        model = LogisticRegression(max_iter=2000).fit(spectrum(statistics), classes) if len(seen) > 1 else None
-
-        def predict(statistics: np.ndarray) -> np.ndarray:
-            probabilities = np.zeros((len(statistics), num_classes))
-            probabilities[:, seen] = 1.0 if model is None else model.predict_proba(spectrum(statistics))
-            return probabilities
-
-        return predict
+        predict = fit_logistic(spectrum(statistics), classes, num_classes=num_classes)
+        return lambda statistics: predict(spectrum(statistics))
 
 
 class _Spectrum:

@@ -136,9 +136,12 @@ class Study(Section):
         problems = []
         for entry in self.statistics:
             try:
-                statistics.describe(entry)
+                group = statistics.build(statistics.describe(entry))
             except PopdlError as error:
                 problems.append(str(error))
+                continue
+            name = entry if isinstance(entry, str) else entry["name"]
+            problems += [f"statistics.{name}.{problem}" for problem in group.problems(self)]
         return problems
 
     def _target_problems(self) -> list[str]:

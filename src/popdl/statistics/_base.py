@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from popdl import plugins
 from popdl.config.base import Section, validate
 from popdl.errors import PopdlError
+
+if TYPE_CHECKING:
+    from popdl.config.study import Study
 
 __all__ = ["Statistic", "build", "describe"]
 
@@ -27,6 +30,10 @@ class Statistic:
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings
+
+    def problems(self, study: Study) -> list[str]:
+        """What of the options does not fit a study, each beginning with the option's name."""
+        return []
 
     def names(self, num_haplotypes: int, *, derived: bool) -> list[str]:
         """Names of the statistics; the arguments are those of :func:`popdl.statistics.names`."""
