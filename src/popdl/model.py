@@ -55,6 +55,13 @@ class _Network(_Part):
     sha256: str | None
 
 
+class _Transform(_Part):
+    name: str
+    options: dict[str, Any]
+    source: str | None
+    sha256: str | None
+
+
 class _Shape(_Part):
     num_haplotypes: int = Field(ge=1)
     max_sites: int = Field(ge=1)
@@ -83,6 +90,7 @@ class _Intervals(_Part):
 class _Card(_Part):
     format_version: int
     network: _Network
+    transforms: dict[Literal["train", "validation", "prediction"], list[_Transform]] = {}
     shape: _Shape
     encoding: dict[str, Any]
     fingerprint: str
@@ -157,19 +165,33 @@ def load_model(path: Path) -> Model:
     from popdl.encoding import Encoder
     from popdl.module import PopdlModule, PositionScaling
     from popdl.networks._base import InputShape
+    from popdl.transforms._pipeline import pipeline_of
 
     header, card, start = _read_header(path)
     encoder = _encoder(Encoder, card, path)
-    _check_plugin(card["network"], path)
+    for part in (card["network"], *card.get("transforms", {}).get("prediction", [])):
+        _check_plugin(part, path)
+    shape = InputShape(**card["shape"])
+    try:
+        transforms = pipeline_of(card, encoder=encoder)
+    except (PopdlError, TypeError, ValueError) as error:
+        raise _damaged(path, f"its transforms are not valid: {error}") from None
+    if InputShape.after(transforms) != shape:
+        raise _damaged(
+            path, "its encoding recipe and the shape in its card contradict each other (transforms counted in)"
+        )
+    if (transforms.form.positions != "none") != (card["positions"] is not None):
+        raise _damaged(path, "its encoding recipe, its transforms and the positions in its card contradict each other")
     try:
         # Weights arrive below; on the meta device no tensor takes memory.
         with torch.device("meta"):
             module = PopdlModule(
                 card["network"]["key"],
                 {**card["network"]["options"], "name": card["network"]["name"]},
-                shape=InputShape(**card["shape"]),
+                shape=shape,
                 targets=card["targets"],
                 position_scaling=None if card["positions"] is None else PositionScaling(**card["positions"]),
+                transforms=transforms,
             )
     except (PopdlError, RuntimeError, OverflowError, TypeError, ValueError) as error:
         raise _damaged(path, f"its card describes a network that cannot be built: {error}") from None
@@ -296,8 +318,6 @@ def _checked(card: Mapping[str, Any], path: Path) -> None:
     shape = card["shape"]
     if shape["num_haplotypes"] * shape["max_sites"] > MAX_CELLS:
         raise _damaged(path, f"{shape['num_haplotypes']} haplotypes × {shape['max_sites']} sites are too many")
-    if shape["has_positions"] != (card["positions"] is not None):
-        raise _damaged(path, "its card is not valid: positions and shape.has_positions contradict each other")
 
 
 def _check_tensors(header: Mapping[str, Any], size: int, path: Path) -> None:
@@ -340,9 +360,6 @@ def _encoder(encoder: type[Encoder], card: Mapping[str, Any], path: Path) -> Enc
         made = encoder.from_recipe(card["encoding"])
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(path, f"its encoding recipe is not valid: {error!r}") from None
-    shape = card["shape"]
     if made.fingerprint != card["fingerprint"]:
         raise _damaged(path, "its encoding recipe does not have the fingerprint in its card")
-    if (made.num_haplotypes, made.settings.max_sites) != (shape["num_haplotypes"], shape["max_sites"]):
-        raise _damaged(path, "its encoding recipe and the shape in its card contradict each other")
     return made

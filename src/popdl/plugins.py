@@ -18,7 +18,7 @@ from typing import TypeVar
 from popdl.config.base import suggestion
 from popdl.errors import PopdlError
 
-__all__ = ["is_file", "known", "load", "source_hash"]
+__all__ = ["embedded", "is_file", "known", "load", "source_hash"]
 
 Part = TypeVar("Part")
 
@@ -39,13 +39,20 @@ def source_hash(name: str) -> str:
     return hashlib.sha256(_path(name).read_bytes()).hexdigest()
 
 
+def embedded(name: str) -> dict[str, str | None]:
+    """What a model's card keeps of a part: the source and hash of a user's own file, None for popdl's parts."""
+    if not is_file(name):
+        return {"source": None, "sha256": None}
+    return {"source": _path(name).read_text(encoding="utf-8"), "sha256": source_hash(name)}
+
+
 def load(kind: str, name: str, base: type[Part]) -> type[Part]:
     """Return the class named in a config.
 
     Parameters
     ----------
     kind
-        The folder of popdl that holds such parts: ``simulators``, ``networks``, ``baselines``.
+        The folder of popdl that holds such parts: ``simulators``, ``networks``, ``transforms``, ``baselines``.
     name
         The name of a file in that folder, or ``path/to/file.py:ClassName``.
     base

@@ -16,8 +16,9 @@ from pydantic.fields import FieldInfo
 import popdl
 from popdl import plugins
 from popdl.config.base import Section
-from popdl.config.schema import importers, network_settings, simulators
+from popdl.config.schema import importers, network_settings, simulators, transform_settings
 from popdl.config.study import Study
+from popdl.config.transforms import Transforms
 from popdl.formats._base import Importer
 from popdl.priors import Prior
 from popdl.simulators._base import Simulator
@@ -82,6 +83,8 @@ def config_reference() -> str:
             pages += _import()
         elif key == "networks":
             pages += _networks()
+        elif key == "transforms":
+            pages += _transforms()
         elif key == "baselines":
             pages += _baselines()
         else:
@@ -144,6 +147,16 @@ def _networks() -> Iterator[str]:
         yield from _table(settings)
         for section in _nested(settings):
             yield from (f"\n#### {section.__name__}\n", *_section(section))
+
+
+def _transforms() -> Iterator[str]:
+    yield "\n## transforms\n"
+    yield from _section(Transforms)
+    for name, settings in transform_settings().items():
+        yield f"\n### transform: {name}\n"
+        yield _first_paragraph("transforms", name)
+        yield ""
+        yield from _table(settings)
 
 
 def _baselines() -> Iterator[str]:
