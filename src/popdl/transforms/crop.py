@@ -62,9 +62,12 @@ class Crop(Transform):
             return pick_sites(examples, self._first(surplus, generator).unsqueeze(1) + columns, mask)
         assert examples.positions is not None
         surplus = torch.full_like(examples.num_sites, int(self.form.length - length))  # whole bp, as in the encoding
-        start = self._first(surplus, generator).unsqueeze(1)
-        bp = to_bp(examples.positions, self.form) - start
-        keep = (bp >= 0) & (bp < length)
+        start = self._first(surplus, generator).unsqueeze(1).double()
+        # Compared as positions are written: a site at the very start stays inside, however its position was rounded.
+        unit = self.form.length if self.form.positions == "relative" else 1.0
+        low, high = (start / unit).float(), ((start + length) / unit).float()
+        keep = (examples.positions >= low) & (examples.positions < high)
+        bp = (to_bp(examples.positions, self.form) - start).clamp(min=0)
         return keep_sites(replace(examples, positions=from_bp(bp, examples.mask, self.after)), keep, self.after)
 
     def _first(self, surplus: Tensor, generator: Generator | None) -> Tensor:
