@@ -394,6 +394,14 @@ def test_targets_that_cannot_turn_are_refused(target, message):
         Pipelines.build(Transforms(train=[{"name": "rotate", "targets": [target]}]), encoder=encoder, targets=TARGETS)
 
 
+def test_a_circular_target_must_go_round_with_the_genome():
+    encoder = Encoder(Encoding(positions="absolute"), num_haplotypes=8, ploidy=2, sequence_length=1000)
+    lists = Transforms(train=[{"name": "rotate", "targets": ["place"]}])
+    Pipelines.build(lists, encoder=encoder, targets={"place": {**TARGETS["place"], "circular": 1000.0}})
+    with pytest.raises(PopdlError, match=r"place starts again at 1, but the genome at 1000 bp; give it in bp"):
+        Pipelines.build(lists, encoder=encoder, targets={"place": {**TARGETS["place"], "circular": 1.0}})
+
+
 def test_a_study_is_checked_at_both_ends_of_a_range():
     lists = {
         "train": [{"name": "subsample", "individuals": [2, 5]}, {"name": "crop", "sites": 32, "where": "random"}],

@@ -26,6 +26,7 @@ from popdl.files import whole
 if TYPE_CHECKING:
     from popdl.encoding import Encoder
     from popdl.module import PopdlModule
+    from popdl.transforms._pipeline import Pipeline
 
 __all__ = ["FORMAT_VERSION", "Model", "load_model", "publish_model", "read_card", "save_model"]
 
@@ -165,30 +166,19 @@ def load_model(path: Path) -> Model:
     from popdl.encoding import Encoder
     from popdl.module import PopdlModule, PositionScaling
     from popdl.networks._base import InputShape
-    from popdl.transforms._pipeline import pipeline_of
 
     header, card, start = _read_header(path)
     encoder = _encoder(Encoder, card, path)
     for part in (card["network"], *card.get("transforms", {}).get("prediction", [])):
         _check_plugin(part, path)
-    shape = InputShape(**card["shape"])
-    try:
-        transforms = pipeline_of(card, encoder=encoder)
-    except (PopdlError, TypeError, ValueError) as error:
-        raise _damaged(path, f"its transforms are not valid: {error}") from None
-    if InputShape.after(transforms) != shape:
-        raise _damaged(
-            path, "its encoding recipe and the shape in its card contradict each other (transforms counted in)"
-        )
-    if (transforms.form.positions != "none") != (card["positions"] is not None):
-        raise _damaged(path, "its encoding recipe, its transforms and the positions in its card contradict each other")
+    transforms = _transforms(card, encoder, path)
     try:
         # Weights arrive below; on the meta device no tensor takes memory.
         with torch.device("meta"):
             module = PopdlModule(
                 card["network"]["key"],
                 {**card["network"]["options"], "name": card["network"]["name"]},
-                shape=shape,
+                shape=InputShape.after(transforms),
                 targets=card["targets"],
                 position_scaling=None if card["positions"] is None else PositionScaling(**card["positions"]),
                 transforms=transforms,
@@ -362,4 +352,22 @@ def _encoder(encoder: type[Encoder], card: Mapping[str, Any], path: Path) -> Enc
         raise _damaged(path, f"its encoding recipe is not valid: {error!r}") from None
     if made.fingerprint != card["fingerprint"]:
         raise _damaged(path, "its encoding recipe does not have the fingerprint in its card")
+    return made
+
+
+def _transforms(card: Mapping[str, Any], encoder: Encoder, path: Path) -> Pipeline:
+    """What the card does to examples before it predicts them, which must give the shape that it declares."""
+    from popdl.networks._base import InputShape
+    from popdl.transforms._pipeline import pipeline_of
+
+    try:
+        made = pipeline_of(card, encoder=encoder)
+    except (PopdlError, TypeError, ValueError) as error:
+        raise _damaged(path, f"its transforms are not valid: {error}") from None
+    if InputShape.after(made) != InputShape(**card["shape"]):
+        raise _damaged(
+            path, "its encoding recipe and the shape in its card contradict each other (transforms counted in)"
+        )
+    if (made.form.positions != "none") != (card["positions"] is not None):
+        raise _damaged(path, "its encoding recipe, its transforms and the positions in its card contradict each other")
     return made

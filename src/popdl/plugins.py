@@ -12,13 +12,14 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from popdl.config.base import suggestion
 from popdl.errors import PopdlError
 
-__all__ = ["embedded", "is_file", "known", "load", "source_hash"]
+__all__ = ["describe", "is_file", "known", "load", "source_hash"]
 
 Part = TypeVar("Part")
 
@@ -39,11 +40,15 @@ def source_hash(name: str) -> str:
     return hashlib.sha256(_path(name).read_bytes()).hexdigest()
 
 
-def embedded(name: str) -> dict[str, str | None]:
-    """What a model's card keeps of a part: the source and hash of a user's own file, None for popdl's parts."""
-    if not is_file(name):
-        return {"source": None, "sha256": None}
-    return {"source": _path(name).read_text(encoding="utf-8"), "sha256": source_hash(name)}
+def describe(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """A part as a model's card holds it: its options, and of a user's own file the source and its hash, else None."""
+    own = is_file(name)
+    return {
+        "name": name,
+        "options": dict(options),
+        "source": _path(name).read_text(encoding="utf-8") if own else None,
+        "sha256": source_hash(name) if own else None,
+    }
 
 
 def load(kind: str, name: str, base: type[Part]) -> type[Part]:

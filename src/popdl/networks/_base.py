@@ -170,9 +170,8 @@ def _size(shape: InputShape) -> str:
 
 def describe(key: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """A network as a model's card holds it: with all defaults, and with the source of a user's own file."""
-    name = network_name(key, options)
     _, settings = settings_of(key, options)
-    return {"key": key, "name": name, "options": settings.model_dump(mode="json"), **plugins.embedded(name)}
+    return {"key": key, **plugins.describe(network_name(key, options), settings.model_dump(mode="json"))}
 
 
 def dense(num_inputs: int, widths: list[int], *, dropout: float) -> nn.Sequential:

@@ -71,7 +71,7 @@ class Pipeline:
                 _refuse_chance(transform, where=where)
             if steps and isinstance(steps[-1], View):
                 raise PopdlError(f"{where}: nothing can follow concat or product; put it before.")
-            _check_targets(transform.moves, targets, where=where)
+            _check_targets(transform.moves, targets, where=where, length=form.length)
             steps.append(transform)
             form = transform.after
         view = steps.pop() if steps and isinstance(steps[-1], View) else None
@@ -210,7 +210,7 @@ def pipeline_of(card: Mapping[str, Any], *, encoder: Encoder) -> Pipeline:
 def _described(entry: Entry, *, where: str) -> dict[str, Any]:
     name, options = options_of(entry, where=where)
     settings = validate(plugins.load("transforms", name, Transform).Settings, options, where=where)
-    return {"name": name, "options": settings.model_dump(mode="json"), **plugins.embedded(name)}
+    return plugins.describe(name, settings.model_dump(mode="json"))
 
 
 def _transform(entry: Entry, form: Form, *, where: str) -> Transform:
@@ -237,7 +237,9 @@ def _refuse_chance(transform: Transform, *, where: str) -> None:
         )
 
 
-def _check_targets(names: Sequence[str], targets: Mapping[str, Mapping[str, Any]], *, where: str) -> None:
+def _check_targets(
+    names: Sequence[str], targets: Mapping[str, Mapping[str, Any]], *, where: str, length: float
+) -> None:
     for name in names:
         if name not in targets:
             raise PopdlError(f"{where}.targets: {name!r} is not a target; known: {', '.join(targets)}.")
@@ -245,6 +247,11 @@ def _check_targets(names: Sequence[str], targets: Mapping[str, Mapping[str, Any]
         if kind != ("regression", "linear"):
             raise PopdlError(
                 f"{where}.targets: {name} is moved by some bp, so it must be a regression with `scale: linear`, found {kind[0]} with `scale: {kind[1]}`."
+            )
+        if targets[name].get("circular") not in (None, length):
+            raise PopdlError(
+                f"{where}.targets: {name} starts again at {targets[name]['circular']:g}, but the genome at {length:g} bp; "
+                f"give it in bp, with `circular: {length:g}`."
             )
 
 
