@@ -7,13 +7,14 @@ from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor
+from torch.nn import functional
 
 from popdl.transforms._base import Examples, Form, Transform
 
 __all__ = ["Sort"]
 
-SITES_PER_WORD = 39
-"""Sites that one 64-bit integer tells apart: 3^39 < 2^63."""
+SITES_PER_WORD = 33
+"""Sites that one number in double precision tells apart: 3^33 < 2^53."""
 
 
 class Sort(Transform):
@@ -46,12 +47,12 @@ class Sort(Transform):
 
 def _by_content(genotypes: Tensor) -> Tensor:
     """The order of haplotypes as words over the alphabet 0 < 1 < missing, shape (batch, num_haplotypes)."""
-    symbols = genotypes.masked_fill(genotypes < 0, 2.0).long()
+    symbols = genotypes.masked_fill(genotypes < 0, 2.0)
+    pieces = functional.pad(symbols, (0, -symbols.shape[2] % SITES_PER_WORD)).unflatten(2, (-1, SITES_PER_WORD))
+    weights = 3 ** torch.arange(SITES_PER_WORD - 1, -1, -1, device=genotypes.device)
     order = torch.arange(genotypes.shape[1], device=genotypes.device).expand(genotypes.shape[:2])
     # From the last piece of the words to the first, each time with a stable sort.
-    for piece in reversed(symbols.split(SITES_PER_WORD, dim=2)):
-        weights = 3 ** torch.arange(piece.shape[2] - 1, -1, -1, device=genotypes.device)
-        words = (piece * weights).sum(dim=2)
+    for words in reversed((pieces.double() @ weights.double()).unbind(dim=2)):
         order = order.gather(1, words.gather(1, order).argsort(dim=1, stable=True))
     return order
 
