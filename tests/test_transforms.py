@@ -363,6 +363,18 @@ def test_sites_are_left_out_as_a_naive_loop_does(seed: int, minimum: float, styl
             np.testing.assert_array_equal(sites(found, row)[1], expected)
 
 
+@given(seed=SEEDS)
+@settings(max_examples=20, deadline=None)
+def test_distances_stay_to_the_bit_where_no_site_goes(seed: int) -> None:
+    form = Form(**{**FORM.__dict__, "positions": "distance", "length": 1e8})
+    examples = some(seed, missing=0)
+    distances = torch.from_numpy(np.random.default_rng(seed).exponential(1e6, (6, MAX_SITES))).float()
+    genotypes = examples.genotypes.clone()
+    genotypes[:, 0], genotypes[:, 1] = 0, examples.mask.float()
+    examples = Examples(genotypes, distances.masked_fill(~examples.mask, 0), examples.mask)
+    assert same(make("polymorphic", form)(examples, None), examples)
+
+
 @given(seed=SEEDS, turns=st.integers(1, 3))
 @settings(max_examples=20, deadline=None)
 def test_turning_all_the_way_round_changes_nothing(seed: int, turns: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -33,7 +34,11 @@ def to_bp(positions: Tensor, form: Form) -> Tensor:
     values = positions.double()
     if form.positions == "relative":
         return values * form.length
-    return values.cumsum(dim=1) if form.positions == "distance" else values
+    if form.positions != "distance":
+        return values
+    # Summed as integers, which is exact and the same on every device: whole bp, and parts of them down to 2⁻⁵² of the window.
+    unit = 2.0 ** (math.frexp(form.length)[1] - 52)
+    return (values / unit).round().long().cumsum(dim=1).double() * unit
 
 
 def from_bp(values: Tensor, mask: Tensor, form: Form) -> Tensor:
