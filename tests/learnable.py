@@ -10,6 +10,7 @@ import numpy as np
 
 from popdl.config.encoding import Encoding
 from popdl.config.training import Evaluation, Splits, Target, Training
+from popdl.config.transforms import Transforms
 from popdl.dataset import encode_shard
 from popdl.splits import make_splits
 from popdl.store import write_shard
@@ -57,6 +58,7 @@ def fit(data: dict[str, Any], folder: Path, **changes: Any) -> dict[str, Path]:
     }
     settings: dict[str, Any] = {"key": "net", "options": OPTIONS, "training": TRAINING, "evaluation": Evaluation()}
     settings |= {"study": "learnable", "replicate": 0, "seed": 3, "tensorboard": None, "priors": {}}
+    settings |= {"transforms": Transforms()}
     train(**{**settings, **changes}, **data, **outputs)
     return outputs
 

@@ -166,7 +166,7 @@ def test_a_flipped_byte_is_refused_or_harmless(path, tmp_path, place, value):
         (["targets"], {}, "its card is not valid: targets"),
         (["targets", "size", "sd"], 0.0, "targets.size has no mean and sd"),
         (["targets", "kind", "classes"], ["one"], "targets.kind has fewer than two classes"),
-        (["positions"], None, "positions and shape.has_positions contradict"),
+        (["positions"], None, "its transforms and the positions in its card contradict"),
         (["positions", "sd"], -1.0, "positions.sd"),
         (["shape", "num_haplotypes"], 9, "encoding recipe and the shape in its card contradict"),
         (["shape", "max_sites"], 10**12, "are too many"),

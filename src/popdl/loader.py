@@ -20,7 +20,7 @@ from popdl.dataset import open_shards
 from popdl.seeds import generator
 from popdl.store import Shard
 
-__all__ = ["Batch", "PackedData", "shuffled"]
+__all__ = ["Batch", "PackedData", "as_written", "shuffled"]
 
 
 class Batch(NamedTuple):
@@ -119,18 +119,20 @@ class PackedData:
     def device(self) -> torch.device:
         return self.num_sites.device
 
-    def batch(self, indices: Tensor) -> Batch:
+    def batch(self, indices: Tensor, *, values: str | None = None) -> Batch:
         """Unpack examples.
 
         Parameters
         ----------
         indices : Tensor of shape (batch,), dtype=int64
             Rows of the data; best on its device.
+        values
+            How alleles are written (default: as the recipe's ``values`` say).
         """
         indices = indices.to(self.device)
         sites = torch.arange(self.max_sites, device=self.device)
         mask = sites < self.num_sites[indices].unsqueeze(1)
-        signed = self.encoding["settings"]["values"] == "-1/1"
+        signed = (values or self.encoding["settings"]["values"]) == "-1/1"
         genotypes = self._unpack(self.genotypes[indices], zero=-1.0 if signed else 0.0, one=1.0)
         if self.missing is not None:
             # The bit of a missing allele is not set: this takes it from 0 to −1, or from −1 to 0.
@@ -144,6 +146,14 @@ class PackedData:
         bits = torch.arange(256, device=self.device).unsqueeze(1) >> torch.arange(8, device=self.device) & 1
         table = torch.where(bits == 1, one, zero)
         return functional.embedding(packed.int(), table).flatten(start_dim=2)[..., : self.max_sites]
+
+
+def as_written(genotypes: Tensor, mask: Tensor, *, values: str) -> Tensor:
+    """Alleles 0, 1 and −1 for missing, written as the recipe's ``values`` say; 0 under a False mask."""
+    if values == "0/1":
+        return genotypes
+    signed = torch.where(genotypes < 0, 0.0, 2 * genotypes - 1)
+    return signed.masked_fill(~mask.unsqueeze(1), 0.0)
 
 
 def shuffled(indices: Tensor, *, seed: int, epoch: int) -> Tensor:

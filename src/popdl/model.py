@@ -27,6 +27,7 @@ from popdl.plugins import Carried, Trust
 if TYPE_CHECKING:
     from popdl.encoding import Encoder
     from popdl.module import PopdlModule
+    from popdl.transforms._pipeline import Pipeline
 
 __all__ = ["FORMAT_VERSION", "Model", "carried_parts", "load_model", "publish_model", "read_card", "save_model"]
 
@@ -96,6 +97,7 @@ class _Intervals(_Part):
 class _Card(_Part):
     format_version: int
     network: _Network
+    transforms: dict[Literal["train", "validation", "prediction"], list[_Named]] = {}
     shape: _Shape
     encoding: _Encoding
     fingerprint: str
@@ -187,7 +189,7 @@ def load_model(path: Path, *, trust: Trust = plugins.in_project) -> Model:
     header, card, start = _read_header(path)
     with plugins.carried(carried_parts(card), trust=trust, where=path):
         encoder = _encoder(Encoder, card, path)
-        module = _module(card, path)
+        module = _module(card, encoder, path)
     expected = {name: list(tensor.shape) for name, tensor in module.state_dict().items()}
     found = {name: tensor["shape"] for name, tensor in header.items()}
     if expected != found:
@@ -322,8 +324,6 @@ def _checked(card: Mapping[str, Any], path: Path) -> None:
     shape = card["shape"]
     if shape["num_haplotypes"] * shape["max_sites"] > MAX_CELLS:
         raise _damaged(path, f"{shape['num_haplotypes']} haplotypes × {shape['max_sites']} sites are too many")
-    if shape["has_positions"] != (card["positions"] is not None):
-        raise _damaged(path, "its card is not valid: positions and shape.has_positions contradict each other")
 
 
 def _check_tensors(header: Mapping[str, Any], size: int, path: Path) -> None:
@@ -356,26 +356,32 @@ def _check_weights(data: bytes, card: Mapping[str, Any], path: Path) -> None:
 
 def carried_parts(card: Mapping[str, Any]) -> list[Carried]:
     """The parts of a card that are code of its author and that a prediction needs: none of them has been run."""
-    parts = [card["network"], *card["encoding"].get("statistics", [])]
+    parts = [
+        card["network"],
+        *card.get("transforms", {}).get("prediction", []),
+        *card["encoding"].get("statistics", []),
+    ]
     return [Carried(part["name"], part["source"], part["sha256"]) for part in parts if plugins.is_file(part["name"])]
 
 
-def _module(card: Mapping[str, Any], path: Path) -> PopdlModule:
+def _module(card: Mapping[str, Any], encoder: Encoder, path: Path) -> PopdlModule:
     """The module of a card, without weights."""
     import torch
 
     from popdl.module import PopdlModule, PositionScaling
     from popdl.networks._base import InputShape
 
+    transforms = _transforms(card, encoder, path)
     try:
         # On the meta device no tensor takes memory.
         with torch.device("meta"):
             return PopdlModule(
                 card["network"]["key"],
                 {**card["network"]["options"], "name": card["network"]["name"]},
-                shape=InputShape(**card["shape"]),
+                shape=InputShape.after(transforms),
                 targets=card["targets"],
                 position_scaling=None if card["positions"] is None else PositionScaling(**card["positions"]),
+                transforms=transforms,
             )
     except (PopdlError, RuntimeError, OverflowError, TypeError, ValueError) as error:
         raise _damaged(path, f"its card describes a network that cannot be built: {error}") from None
@@ -386,9 +392,24 @@ def _encoder(encoder: type[Encoder], card: Mapping[str, Any], path: Path) -> Enc
         made = encoder.from_recipe(card["encoding"])
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(path, f"its encoding recipe is not valid: {error!r}") from None
-    shape = card["shape"]
     if made.fingerprint != card["fingerprint"]:
         raise _damaged(path, "its encoding recipe does not have the fingerprint in its card")
-    if (made.num_haplotypes, made.settings.max_sites) != (shape["num_haplotypes"], shape["max_sites"]):
-        raise _damaged(path, "its encoding recipe and the shape in its card contradict each other")
+    return made
+
+
+def _transforms(card: Mapping[str, Any], encoder: Encoder, path: Path) -> Pipeline:
+    """What the card does to examples before it predicts them, which must give the shape that it declares."""
+    from popdl.networks._base import InputShape
+    from popdl.transforms._pipeline import pipeline_of
+
+    try:
+        made = pipeline_of(card, encoder=encoder)
+    except (PopdlError, TypeError, ValueError) as error:
+        raise _damaged(path, f"its transforms are not valid: {error}") from None
+    if InputShape.after(made) != InputShape(**card["shape"]):
+        raise _damaged(
+            path, "its encoding recipe and the shape in its card contradict each other (transforms counted in)"
+        )
+    if (made.form.positions != "none") != (card["positions"] is not None):
+        raise _damaged(path, "its encoding recipe, its transforms and the positions in its card contradict each other")
     return made

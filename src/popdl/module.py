@@ -8,15 +8,19 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from popdl.heads import Heads
-from popdl.loader import PackedData
+from popdl.loader import Batch, PackedData
 from popdl.networks._base import InputShape, build
+from popdl.transforms._base import Examples
+from popdl.transforms._pipeline import Pipeline
 
 __all__ = ["PopdlModule", "PositionScaling", "predict_outputs"]
 
 ROWS_AT_ONCE = 1024
+TRANSFORMED_AT_ONCE = 64
+"""Fewer, where genotypes are unpacked too."""
 
 
 @dataclass(frozen=True)
@@ -29,20 +33,46 @@ class PositionScaling:
     sd: float
 
     @classmethod
-    def fit(cls, data: PackedData, rows: Tensor) -> PositionScaling | None:
-        """Fit to the real sites of these rows of the data; None where the encoding has no positions."""
-        if data.positions is None:
+    def fit(
+        cls,
+        data: PackedData,
+        rows: Tensor,
+        *,
+        transforms: Pipeline | None = None,
+        generator: Generator | None = None,
+    ) -> PositionScaling | None:
+        """Fit to the real sites of these rows of the data; None where the encoding has no positions.
+
+        Parameters
+        ----------
+        data, rows
+            Encoded examples, and which of them.
+        transforms
+            What is done to them before a network sees them (default: nothing).
+        generator
+            Where the transforms take their chance from.
+        """
+        style = data.encoding["settings"]["positions"] if transforms is None else transforms.form.positions
+        if style == "none":
             return None
-        log1p = data.encoding["settings"]["positions"] == "distance"
+        assert data.positions is not None
+        log1p = style == "distance"
+        centred = transforms is None or transforms.view is None or transforms.view.centred
         count, total, squares = 0, 0.0, 0.0
-        for part in rows.to(data.device).split(ROWS_AT_ONCE):
-            mask = torch.arange(data.max_sites, device=data.device) < data.num_sites[part].unsqueeze(1)
-            values = data.positions[part][mask].double()
+        changed = transforms is not None and bool(transforms.steps)
+        for part in rows.to(data.device).split(TRANSFORMED_AT_ONCE if changed else ROWS_AT_ONCE):
+            if transforms is not None and changed:
+                _, positions, mask = transforms.batch(data, part, generator=generator)
+                assert positions is not None
+            else:
+                positions = data.positions[part]
+                mask = torch.arange(data.max_sites, device=data.device) < data.num_sites[part].unsqueeze(1)
+            values = positions[mask].double()
             values = values.log1p() if log1p else values
             count += len(values)
             total += float(values.sum())
             squares += float((values**2).sum())
-        mean = total / max(count, 1)
+        mean = total / max(count, 1) if centred else 0.0
         variance = squares / max(count, 1) - mean**2
         return cls(log1p=log1p, mean=mean, sd=math.sqrt(variance) if variance > 1e-12 * mean**2 else 1.0)
 
@@ -69,6 +99,8 @@ class PopdlModule(nn.Module):
         Description of every target, as in ``targets.json``.
     position_scaling
         None where the encoding has no positions.
+    transforms
+        What is done to examples before they are predicted (default: nothing).
     """
 
     def __init__(
@@ -79,17 +111,26 @@ class PopdlModule(nn.Module):
         shape: InputShape,
         targets: Mapping[str, Mapping[str, Any]],
         position_scaling: PositionScaling | None,
+        transforms: Pipeline | None = None,
     ) -> None:
         super().__init__()
+        self.transforms = transforms
         self.position_scaling = position_scaling
         self.body = build(key, options, shape)
         self.heads = Heads(self.body.num_features, targets)
 
     def forward(self, genotypes: Tensor, positions: Tensor | None, mask: Tensor) -> Tensor:
-        """Compute the outputs of the heads, shape (batch, num_outputs), from a batch of the loader."""
+        """Compute the outputs of the heads, shape (batch, num_outputs), from a batch of :meth:`batch` or of training."""
         if positions is not None and self.position_scaling is not None:
             positions = self.position_scaling(positions, mask)
+        if self.transforms is not None and self.transforms.view is not None:
+            examples = self.transforms.view(Examples(genotypes, positions, mask), None)
+            genotypes, positions = examples.genotypes, examples.positions
         return self.heads(self.body(genotypes, positions, mask))
+
+    def batch(self, data: PackedData, rows: Tensor) -> Batch:
+        """Unpack these rows of the data as they are to be predicted."""
+        return data.batch(rows) if self.transforms is None else self.transforms.batch(data, rows)
 
 
 @torch.no_grad()
@@ -101,5 +142,5 @@ def predict_outputs(module: PopdlModule, data: PackedData, rows: Tensor, *, batc
     Tensor of shape (num_rows, num_outputs)
     """
     module.eval()
-    outputs = [module(*data.batch(part)).float().cpu() for part in rows.split(batch_size)]
+    outputs = [module(*module.batch(data, part)).float().cpu() for part in rows.split(batch_size)]
     return torch.cat(outputs) if len(rows) else torch.empty(0, module.heads.num_outputs)

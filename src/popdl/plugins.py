@@ -171,7 +171,7 @@ def load(kind: str, name: str, base: type[Part]) -> type[Part]:
     Parameters
     ----------
     kind
-        The folder of popdl that holds such parts: ``simulators``, ``networks``, ``baselines``.
+        The folder of popdl that holds such parts: ``simulators``, ``networks``, ``transforms``, ``baselines``.
     name
         The name of a file in that folder, or ``path/to/file.py:ClassName``.
     base

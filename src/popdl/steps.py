@@ -132,6 +132,7 @@ def train(study: Study, results: Results, *, only: Iterable[str] | None = None) 
             replicate=int(replicate),
             training=study.training,
             evaluation=study.evaluation,
+            transforms=study.transforms,
             seed=study.seed,
             shards=_dataset(study, results),
             splits=results.splits,

@@ -52,14 +52,19 @@ def _problems(check: Callable[[], list[str]]) -> list[str]:
 
 
 def _check_networks(study: Study) -> list[str]:
-    """Run every network on one batch of the encoding's shape, on a device without memory."""
+    """Run every network on one batch of each shape that the transforms give it, on a device without memory."""
     from popdl.networks._base import InputShape, check
+    from popdl.transforms._pipeline import Pipelines
 
-    shape = InputShape.of(study)
+    try:
+        transforms = Pipelines.of(study)
+    except PopdlError as error:
+        return str(error).splitlines()
+    shape, others = InputShape.after(transforms.prediction), InputShape.others(transforms)
     problems = []
     for key, options in study.networks.items():
         try:
-            check(key, options, shape)
+            check(key, options, shape, others=others)
         except PopdlError as error:
             problems.append(str(error))
     return problems

@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,14 @@ from tqdm import tqdm
 from popdl import __version__, plugins
 from popdl.checkpoint import Progress, load_checkpoint, save_checkpoint
 from popdl.config.training import Evaluation, Training
+from popdl.config.transforms import Transforms
 from popdl.dataset import open_shards, read_array, read_parameters
+from popdl.encoding import Encoder
 from popdl.errors import PopdlError
 from popdl.files import write_text
 from popdl.heads import TargetLosses
 from popdl.intervals import half_width
-from popdl.loader import PackedData, shuffled
+from popdl.loader import Batch, PackedData, shuffled
 from popdl.memory import keep_freed_memory
 from popdl.model import save_model
 from popdl.module import PopdlModule, PositionScaling, predict_outputs
@@ -44,6 +47,8 @@ from popdl.realism import fit_reference
 from popdl.scaling import TargetScaling
 from popdl.seeds import generator
 from popdl.splits import read_splits
+from popdl.transforms._pipeline import Pipelines
+from popdl.transforms._pipeline import describe as describe_transforms
 
 __all__ = ["learning_rate", "train"]
 
@@ -88,6 +93,7 @@ def train(
     replicate: int,
     training: Training,
     evaluation: Evaluation,
+    transforms: Transforms,
     seed: int,
     shards: Sequence[Path],
     splits: Path,
@@ -109,7 +115,7 @@ def train(
         The network, as under ``networks:`` in the config.
     replicate
         Number of this training among those that differ by seed alone.
-    training, evaluation
+    training, evaluation, transforms
         Sections of the config.
     seed
         Seed of the study.
@@ -150,21 +156,30 @@ def train(
         scaling = TargetScaling.read(targets)
         truths = torch.from_numpy(scaling.to_network(read_parameters(opened, scaling.names))).float()
 
+        pipelines = Pipelines.build(transforms, encoder=Encoder.from_recipe(data.encoding), targets=scaling.to_json())
+
         # Epochs count from 0, so that this draw is none of theirs.
         run_seed = int(generator(seed, "training", replicate, 0).integers(2**63))
         torch.manual_seed(run_seed)
         module = PopdlModule(
             key,
             options,
-            shape=InputShape(data.num_haplotypes, data.max_sites, data.has_positions),
+            shape=InputShape.after(pipelines.prediction),
             targets=scaling.to_json(),
-            position_scaling=PositionScaling.fit(data, rows["train"]),
+            position_scaling=PositionScaling.fit(
+                data,
+                rows["train"],
+                transforms=pipelines.train,
+                generator=pipelines.train.generator(run_seed, device=data.device),
+            ),
+            transforms=pipelines.prediction,
         ).to(fabric.device)
         optimizer = OPTIMIZERS[training.optimizer](
             module.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
         )
         fingerprint = _fingerprint(
             network=describe(key, options),
+            transforms=describe_transforms(transforms),
             training=training.model_dump(mode="json", exclude={"replicates"}),
             seed=run_seed,
             dataset=[shard.digest for shard in opened],
@@ -182,6 +197,7 @@ def train(
             data,
             rows,
             truths,
+            pipelines=pipelines,
             names=scaling.names,
             training=training,
             run_seed=run_seed,
@@ -197,6 +213,7 @@ def train(
             "replicate": replicate,
             "seed": seed,
             "network": describe(key, options),
+            **({"transforms": recorded} if any((recorded := describe_transforms(transforms)).values()) else {}),
             "shape": module.body.shape.to_json(),
             "encoding": data.encoding,
             "fingerprint": data.fingerprint,
@@ -229,6 +246,7 @@ def _fit(
     rows: Mapping[str, Tensor],
     truths: Tensor,
     *,
+    pipelines: Pipelines,
     names: Sequence[str],
     training: Training,
     run_seed: int,
@@ -254,9 +272,10 @@ def _fit(
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 before = _now(fabric)
-                batch = data.batch(chosen)
+                draw_from = pipelines.train.generator(run_seed, number, device=fabric.device)
+                batch, wanted = pipelines.train.training_batch(data, chosen, truths[chosen], generator=draw_from)
                 waiting += _now(fabric) - before
-                losses = module.heads.losses(wrapped(*batch), truths[chosen])
+                losses = module.heads.losses(wrapped(*batch), wanted)
                 loss = module.heads.total(losses.means())
                 optimizer.zero_grad()
                 fabric.backward(loss)
@@ -273,7 +292,13 @@ def _fit(
                 "learning_rate": rate,
                 "train_loss": float(train_loss) / len(order),
                 **_validation(
-                    module, wrapped, data, rows["validation"], truths, names=names, batch_size=training.batch_size
+                    module,
+                    wrapped,
+                    partial(pipelines.validation.batch, data),
+                    rows["validation"],
+                    truths,
+                    names=names,
+                    batch_size=training.batch_size,
                 ),
                 "examples_per_second": len(order) / seconds,
                 "waiting_share": waiting / seconds,
@@ -309,7 +334,7 @@ def _fit(
 def _validation(
     module: PopdlModule,
     wrapped: Any,
-    data: PackedData,
+    batch: Callable[[Tensor], Batch],
     rows: Tensor,
     truths: Tensor,
     *,
@@ -318,7 +343,7 @@ def _validation(
 ) -> dict[str, float]:
     """Losses over the validation split, in evaluation mode."""
     module.eval()
-    parts = [module.heads.losses(wrapped(*data.batch(part)), truths[part]) for part in rows.split(batch_size)]
+    parts = [module.heads.losses(wrapped(*batch(part)), truths[part]) for part in rows.split(batch_size)]
     sums = torch.stack([part.sums for part in parts]).double().sum(dim=0)
     means = TargetLosses(sums, torch.stack([part.counts for part in parts]).sum(dim=0)).means()
     return {

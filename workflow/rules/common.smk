@@ -106,6 +106,12 @@ def network_plugin(wildcards):
     return plugin(config["networks"][wildcards.network].get("name", ""))
 
 
+def transform_plugins(wildcards):
+    entries = [entry for entries in section("transforms").values() for entry in entries or []]
+    names = [entry if isinstance(entry, str) else entry.get("name", "") for entry in entries]
+    return [file for name in names for file in plugin(name)]
+
+
 def simulation_files():
     """The files that the simulation section names: its jobs depend on them."""
     if SOURCE == "import":

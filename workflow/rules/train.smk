@@ -7,6 +7,7 @@ rule train:
         splits="<results>/splits.tsv",
         targets="<results>/targets.json",
         plugin=network_plugin,
+        transforms=transform_plugins,
     output:
         model="<results>/models/{network}/{replicate}.safetensors",
         history="<results>/models/{network}/{replicate}.history.csv",
@@ -29,6 +30,7 @@ rule train:
             if key != "replicates"
         },
         evaluation=section("evaluation"),
+        transforms=section("transforms"),
         priors=section(SOURCE, "parameters", "mutation_rate", "recombination_rate"),
         about=about(),
         study=config["study"],

@@ -7,6 +7,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
 from popdl.config.base import validate
 from popdl.config.training import Evaluation, Training
+from popdl.config.transforms import Transforms
 from popdl.jobs import step
 from popdl.training import train
 
@@ -19,6 +20,7 @@ with step(snakemake.log[0]):
         replicate=int(snakemake.wildcards.replicate),
         training=validate(Training, params.training, where="training"),
         evaluation=validate(Evaluation, params.evaluation, where="evaluation"),
+        transforms=validate(Transforms, params.transforms, where="transforms"),
         seed=params.seed,
         shards=[Path(shard) for shard in snakemake.input.shards],
         splits=Path(snakemake.input.splits),

@@ -16,8 +16,9 @@ from pydantic.fields import FieldInfo
 import popdl
 from popdl import plugins
 from popdl.config.base import Section
-from popdl.config.schema import importers, network_settings, simulators
+from popdl.config.schema import importers, network_settings, simulators, transform_settings
 from popdl.config.study import Study
+from popdl.config.transforms import Transforms
 from popdl.formats._base import Importer
 from popdl.simulators._base import Simulator
 from popdl.statistics._base import FOLDER as STATISTICS
@@ -84,6 +85,8 @@ def config_reference() -> str:
             pages += _networks()
         elif key == "statistics":
             pages += _statistics()
+        elif key == "transforms":
+            pages += _transforms()
         elif key == "baselines":
             pages += _baselines()
         else:
@@ -146,6 +149,16 @@ def _networks() -> Iterator[str]:
         yield from _table(settings)
         for section in _nested(settings):
             yield from (f"\n#### {section.__name__}\n", *_section(section))
+
+
+def _transforms() -> Iterator[str]:
+    yield "\n## transforms\n"
+    yield from _section(Transforms)
+    for name, settings in transform_settings().items():
+        yield f"\n### transform: {name}\n"
+        yield _first_paragraph("transforms", name)
+        yield ""
+        yield from _table(settings)
 
 
 def _baselines() -> Iterator[str]:

@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pydantic import create_model
 from pydantic.json_schema import models_json_schema
 
 from popdl import plugins
@@ -20,7 +21,7 @@ from popdl.config.study import Study
 from popdl.formats._base import Importer
 from popdl.simulators._base import Simulator
 
-__all__ = ["importers", "network_settings", "simulators", "study_schema"]
+__all__ = ["importers", "network_settings", "simulators", "study_schema", "transform_settings"]
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 SCHEMA = REPOSITORY / "workflow" / "schemas" / "config.schema.json"
@@ -46,6 +47,15 @@ def network_settings() -> dict[str, type[Section]]:
     return {name: plugins.load("networks", name, Network).Settings for name in plugins.known("networks")}
 
 
+def transform_settings() -> dict[str, type[Section]]:
+    """The options of every transform that ships with popdl, by name."""
+    from popdl.transforms._base import Transform
+
+    found = {name: plugins.load("transforms", name, Transform).Settings for name in plugins.known("transforms")}
+    # A class of its own for each: those without options share one.
+    return {name: create_model(name, __base__=settings) for name, settings in found.items()}
+
+
 def study_schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of a study's whole config.
 
@@ -55,6 +65,7 @@ def study_schema() -> dict[str, Any]:
     parts: dict[str, type[Section]] = {f"simulation_{name}": part for name, part in simulators().items()}
     parts |= {f"import_{name}": part for name, part in importers().items()}
     parts |= {f"network_{name}": settings for name, settings in network_settings().items()}
+    parts |= {f"transform_{name}": settings for name, settings in transform_settings().items()}
     models: list[type[Section]] = [Study, *parts.values()]
     references, generated = models_json_schema([(model, "validation") for model in models])
     names = {references[part, "validation"]["$ref"]: key for key, part in parts.items()}
@@ -73,6 +84,15 @@ def study_schema() -> dict[str, Any]:
         properties["format"] = {"description": properties["format"]["description"], "type": "string"}
     for name in network_settings():
         definitions[f"network_{name}"]["properties"]["name"] = {"description": "Which network this is.", "const": name}
+    for name in transform_settings():
+        definitions[f"transform_{name}"]["properties"]["name"] = {
+            "description": "Which transform this is.",
+            "const": name,
+        }
+    definitions["transform"] = _name_or_options("transform", list(transform_settings()))
+    for part in definitions["Transforms"]["properties"].values():
+        array = part.get("else", part)  # a list that may be null is decided by type
+        array["items"] = {"$ref": "#/$defs/transform"}
     for section, key, known in (("simulation", "simulator", simulators()), ("import", "format", importers())):
         description = schema["properties"][section]["description"]
         by_name = _by_name(key, section, list(known))
@@ -89,6 +109,11 @@ def study_schema() -> dict[str, Any]:
 def _name_or_plugin(known: list[str]) -> dict[str, Any]:
     """One of popdl's names, or a user's own file."""
     return {"type": "string", "if": PLUGIN, "else": {"enum": known}}
+
+
+def _name_or_options(kind: str, known: list[str]) -> dict[str, Any]:
+    """A part by its name alone, or by ``name`` with its options."""
+    return {"if": {"type": "string"}, "then": _name_or_plugin(known), "else": _by_name("name", kind, known)}
 
 
 def _by_name(key: str, kind: str, known: list[str]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from popdl.config.base import Section, explain, refusal, suggestion, validate
 from popdl.config.encoding import Encoding
 from popdl.config.reading import numbers_from_strings, read_yaml
 from popdl.config.training import Evaluation, Splits, Target, Training
+from popdl.config.transforms import Transforms
 from popdl.errors import PopdlError
 from popdl.files import write_text
 from popdl.formats._base import Importer
@@ -74,6 +75,8 @@ class Study(Section):
     """Summary statistics beside the standard ones, for the baselines and the comparison with real genomes: names of groups, or `{name: …, option: …}`."""
     splits: Splits = Splits()
     """Shares of the scenarios used for training, validation and test."""
+    transforms: Transforms = Transforms()
+    """What is done to batches on their way to the networks."""
     networks: dict[Name, dict[str, Any]] = Field(min_length=1)
     """The networks that are trained, each with its options; `name:` tells which network it is where the key does not."""
     training: Training = Training()

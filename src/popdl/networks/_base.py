@@ -8,7 +8,7 @@ in evaluation). A network keeps its state in parameters and buffers of dtype flo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from popdl import plugins
 from popdl.config.base import Section, validate
 from popdl.errors import PopdlError
+from popdl.transforms._pipeline import Pipeline, Pipelines
 
 if TYPE_CHECKING:
     from popdl.config.study import Study
@@ -35,12 +36,24 @@ class InputShape:
 
     @classmethod
     def of(cls, study: Study) -> InputShape:
-        """The shape of a study's examples."""
-        return cls(
-            num_haplotypes=study.source.total_haplotypes,
-            max_sites=study.encoding.max_sites,
-            has_positions=study.encoding.positions != "none",
-        )
+        """The shape of a study's examples when they are predicted, after its transforms."""
+        return cls.after(Pipelines.of(study).prediction)
+
+    @classmethod
+    def after(cls, transforms: Pipeline) -> InputShape:
+        """The shape of the largest batch after a list of transforms."""
+        form = transforms.seen
+        return cls(form.num_haplotypes, form.max_sites, form.positions != "none")
+
+    @classmethod
+    def others(cls, transforms: Pipelines) -> list[InputShape]:
+        """The shapes that a network built for prediction must take beside that: of training and validation, at both ends."""
+        shapes = [
+            cls(num_haplotypes, pipeline.seen.max_sites, pipeline.seen.positions != "none")
+            for pipeline in (transforms.train, transforms.validation)
+            for num_haplotypes in (pipeline.seen.fewest_haplotypes, pipeline.seen.num_haplotypes)
+        ]
+        return [shape for shape in dict.fromkeys(shapes) if shape != cls.after(transforms.prediction)]
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -118,27 +131,41 @@ def build(key: str, options: Mapping[str, Any], shape: InputShape) -> Network:
         raise PopdlError(f"networks.{key}: {error}") from None
 
 
-def check(key: str, options: Mapping[str, Any], shape: InputShape) -> int:
+def check(key: str, options: Mapping[str, Any], shape: InputShape, *, others: Sequence[InputShape] = ()) -> int:
     """Check that a network takes a shape, without allocating memory, and count its parameters.
 
-    The network is built on torch's meta device and run on one batch there.
+    The network is built on torch's meta device and run on one batch there, and on one of each of the other shapes.
     """
     with torch.device("meta"):
         network = build(key, options, shape).eval()
-        genotypes = torch.zeros(2, shape.num_haplotypes, shape.max_sites)
-        positions = torch.zeros(2, shape.max_sites) if shape.has_positions else None
-        mask = torch.ones(2, shape.max_sites, dtype=torch.bool)
-        try:
-            features = network(genotypes, positions, mask)
-        except (RuntimeError, ValueError) as error:
-            raise PopdlError(
-                f"networks.{key}: the network fails on {shape.num_haplotypes} haplotypes × {shape.max_sites} sites: {error}"
-            ) from None
+        _run(key, network, shape)
+        for other in others:
+            try:
+                _run(key, network, other)
+            except PopdlError:
+                raise PopdlError(
+                    f"networks.{key}: built for {_size(shape)}, as in prediction, this network does not take the {_size(other)} that "
+                    "`transforms` gives it while training or validating; give it the same number everywhere, or use a network that takes any."
+                ) from None
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _run(key: str, network: Network, shape: InputShape) -> None:
+    genotypes = torch.zeros(2, shape.num_haplotypes, shape.max_sites)
+    positions = torch.zeros(2, shape.max_sites) if shape.has_positions else None
+    mask = torch.ones(2, shape.max_sites, dtype=torch.bool)
+    try:
+        features = network(genotypes, positions, mask)
+    except (RuntimeError, ValueError) as error:
+        raise PopdlError(f"networks.{key}: the network fails on {_size(shape)}: {error}") from None
     if tuple(features.shape) != (2, network.num_features):
         raise PopdlError(
             f"networks.{key}: forward() must return (batch, num_features) = (2, {network.num_features}), found {tuple(features.shape)}"
         )
-    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _size(shape: InputShape) -> str:
+    return f"{shape.num_haplotypes} haplotypes × {shape.max_sites} sites"
 
 
 def describe(key: str, options: Mapping[str, Any]) -> dict[str, Any]:

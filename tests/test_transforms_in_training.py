@@ -1,0 +1,451 @@
+"""Lists of transforms: refused with reasons, trained with, recorded in the model, applied in prediction."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import learnable
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from jsonschema import Draft202012Validator
+
+from popdl import training
+from popdl.config.encoding import Encoding
+from popdl.config.schema import study_schema
+from popdl.config.study import build_study, study_text
+from popdl.config.transforms import Transforms
+from popdl.encoding import Encoder
+from popdl.errors import PopdlError
+from popdl.loader import PackedData
+from popdl.model import load_model, read_card
+from popdl.module import PositionScaling
+from popdl.networks._base import InputShape
+from popdl.prediction import predict_arrays
+from popdl.splits import read_splits
+from popdl.study_check import check_study
+from popdl.transforms._pipeline import Pipelines
+
+TRANSFORMS = Transforms(
+    train=[
+        {"name": "subsample", "individuals": [2, 3]},
+        "polymorphic",
+        {"name": "crop", "sites": 16, "where": "random"},
+        {"name": "flip_polarity", "share": 0.5},
+        {"name": "missingness", "share": [0, 0.1]},
+    ],
+    prediction=[{"name": "subsample", "individuals": 3}, "polymorphic", {"name": "crop", "sites": 16}],
+)
+TARGETS = {
+    "size": {"task": "regression", "scale": "log", "mean": 1.0, "sd": 2.0},
+    "place": {"task": "regression", "scale": "linear", "mean": 500.0, "sd": 300.0},
+    "kind": {"task": "classification", "scale": "linear", "mean": None, "sd": None},
+}
+PLUGIN = """
+from dataclasses import replace
+from popdl.transforms._base import Transform
+
+
+class Mine(Transform):
+    \"\"\"Turn the matrix round.\"\"\"
+
+    class Settings(Transform.Settings):
+        strength: int = 2
+
+    def __call__(self, examples, generator):
+        return replace(examples, genotypes=examples.genotypes.flip(1))
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return learnable.dataset(tmp_path_factory.mktemp("learnable"))
+
+
+@pytest.fixture(scope="module")
+def packed(data):
+    return PackedData.from_shards(data["shards"])
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    return learnable.fit(data, tmp_path_factory.mktemp("trained"), transforms=TRANSFORMS)
+
+
+def build(packed: PackedData, **lists: Any) -> Pipelines:
+    return Pipelines.build(Transforms(**lists), encoder=Encoder.from_recipe(packed.encoding), targets=TARGETS)
+
+
+def values(**changes: Any) -> dict[str, Any]:
+    """A small valid config."""
+    return {
+        "study": "small",
+        "simulation": {
+            "simulator": "size_change",
+            "num_haplotypes": 12,
+            "sequence_length": 5e4,
+            "mutation_rate": 2e-8,
+            "recombination_rate": 1e-8,
+            "parameters": {"recent_size": {"uniform": [5000, 50000]}, "event_size": 5000.0, "event_time": 100.0},
+            "num_scenarios": 10,
+        },
+        "targets": {"recent_size": {}},
+        "encoding": {"max_sites": 64},
+        "networks": {"exchangeable": {}},
+        **changes,
+    }
+
+
+# Training and prediction.
+
+
+def test_an_interrupted_training_with_transforms_ends_with_the_same_bytes(data, trained, tmp_path, monkeypatch):
+    save = training.save_checkpoint
+
+    def save_and_fail(folder, module, optimizer, progress, **rest):
+        save(folder, module, optimizer, progress, **rest)
+        if progress.epoch == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "save_checkpoint", save_and_fail)
+    with pytest.raises(KeyboardInterrupt):
+        learnable.fit(data, tmp_path, transforms=TRANSFORMS)
+    monkeypatch.undo()
+    resumed = learnable.fit(data, tmp_path, transforms=TRANSFORMS)
+    assert resumed["output"].read_bytes() == trained["output"].read_bytes()
+    losses = [pd.read_csv(paths["history"])[["train_loss", "validation_loss"]] for paths in (trained, resumed)]
+    pd.testing.assert_frame_equal(*losses, check_exact=True)
+
+
+def test_other_transforms_give_other_weights(data, trained, tmp_path):
+    other = TRANSFORMS.model_copy(update={"train": [*TRANSFORMS.train[:-2], TRANSFORMS.train[-1]]})
+    assert (
+        read_card(learnable.fit(data, tmp_path, transforms=other)["output"])["weights_sha256"]
+        != (read_card(trained["output"])["weights_sha256"])
+    )
+
+
+def test_the_card_records_every_list(trained):
+    card = read_card(trained["output"])
+    assert card["transforms"]["validation"] == card["transforms"]["prediction"]
+    assert [part["name"] for part in card["transforms"]["train"]] == [
+        *("subsample", "polymorphic", "crop", "flip_polarity", "missingness")
+    ]
+    crop = {"name": "crop", "options": {"sites": 16, "length": None, "where": "centre"}, "source": None, "sha256": None}
+    assert card["transforms"]["prediction"][2] == crop
+    assert card["shape"] == {"num_haplotypes": 6, "max_sites": 16, "has_positions": True}
+
+
+def test_a_study_without_transforms_has_none_in_its_card(data, tmp_path):
+    settings = learnable.TRAINING.model_copy(update={"max_epochs": 1})
+    assert "transforms" not in read_card(learnable.fit(data, tmp_path, training=settings)["output"])
+
+
+def test_predictions_use_the_models_transforms_and_no_neighbours(trained, packed):
+    model = load_model(trained["output"])
+    rows = np.arange(packed.num_examples)
+    tables = [predict_arrays([model], packed, rows, batch_size=size) for size in (1, 7, 120)]
+    for other in tables[1:]:
+        numbers = [table.select_dtypes("number") for table in (tables[0], other)]
+        pd.testing.assert_frame_equal(*numbers, rtol=1e-4)
+    batch = model.module.batch(packed, torch.from_numpy(rows))
+    assert batch.genotypes.shape == (120, 6, 16)
+    outputs = model.module(*batch)
+    raw = model.module.transforms
+    assert raw is not None and torch.equal(batch.genotypes, raw.batch(packed, torch.from_numpy(rows)).genotypes)
+    found = outputs[:, 0].double() * model.card["targets"]["size"]["sd"] + model.card["targets"]["size"]["mean"]
+    np.testing.assert_allclose(tables[2]["size"], 10 ** found.detach().numpy(), rtol=1e-4)
+
+
+def test_validation_loss_and_intervals_are_those_of_predictions(data, trained, packed):
+    model = load_model(trained["output"])
+    rows = np.flatnonzero(read_splits(data["splits"])["split"] == "validation")
+    table = predict_arrays([model], packed, rows)
+    assert np.all(table["size_low"] < table["size_high"])
+    history = pd.read_csv(trained["history"])
+    assert model.card["validation_loss"] == history["validation_loss"].min()
+
+
+@pytest.mark.parametrize("view", ["concat", "product"])
+def test_views_are_trained_and_predicted(data, packed, tmp_path, view):
+    lists = {
+        "train": [{"name": "crop", "sites": 10, "where": "random"}, view],
+        "prediction": [{"name": "crop", "sites": 10}, view],
+    }
+    settings = learnable.TRAINING.model_copy(update={"max_epochs": 1})
+    options = {"name": "mlp", "widths": [8]}
+    outputs = learnable.fit(data, tmp_path, training=settings, options=options, transforms=Transforms(**lists))
+    model = load_model(outputs["output"])
+    assert model.card["shape"] == {"num_haplotypes": 8 + (view == "concat"), "max_sites": 10, "has_positions": False}
+    assert (model.card["positions"]["mean"] == 0) == (view == "product")
+    assert len(predict_arrays([model], packed, np.arange(20)).dropna()) == 20
+
+
+def test_a_plugins_source_travels_along_and_must_be_the_same(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(PLUGIN)
+    entry = {"name": "mine.py:Mine", "strength": 3}
+    settings = learnable.TRAINING.model_copy(update={"max_epochs": 1})
+    lists = Transforms(train=[entry], prediction=[entry])
+    path = learnable.fit(data, tmp_path, training=settings, transforms=lists)["output"]
+    (recorded,) = read_card(path)["transforms"]["prediction"]
+    assert (recorded["source"], recorded["options"]) == (PLUGIN, {"strength": 3})
+    load_model(path)
+    Path("mine.py").write_text(PLUGIN + "\n# changed\n")
+    with pytest.raises(PopdlError, match=r"needs code of its author"):
+        load_model(path)
+
+
+def test_a_plugin_that_only_trains_is_not_needed_to_predict(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(PLUGIN)
+    settings = learnable.TRAINING.model_copy(update={"max_epochs": 1})
+    lists = Transforms(train=["mine.py:Mine"])
+    path = learnable.fit(data, tmp_path, training=settings, transforms=lists)["output"]
+    Path("mine.py").unlink()
+    assert read_card(path)["transforms"]["train"][0]["source"] == PLUGIN
+    load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "crp", "options": {}}, "its transforms are not valid: .*'crp' is not one of popdl's transforms"),
+        ({"name": "crop", "options": {"sites": "x"}}, "its transforms are not valid"),
+        ({"name": "crop", "options": {"sites": 10**9}}, "its transforms are not valid.*more than there are"),
+        ({"name": "crop", "options": {"sites": 16, "where": "random"}}, "chance is for training alone"),
+        ({"name": "crop", "options": {"sites": 15}}, "the shape in its card contradict"),
+        ({"name": "polymorphic", "options": {}}, "the shape in its card contradict"),
+        ({"name": "/etc/passwd.py:Evil", "options": {}}, "code of its author"),
+        ({"name": 3, "options": {}}, r"transforms\.prediction\.2\.name"),
+    ],
+)
+def test_hostile_transforms_are_refused(trained, tmp_path, change, message):
+    content = trained["output"].read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    card = json.loads(header["__metadata__"]["popdl"])
+    card["transforms"]["prediction"][2] |= change
+    header["__metadata__"]["popdl"] = json.dumps(card)
+    text = json.dumps(header).encode()
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
+    with pytest.raises(PopdlError, match=message):
+        load_model(path)
+
+
+# Batches.
+
+
+@pytest.mark.parametrize("style", ["0/1", "-1/1"])
+def test_alleles_are_written_as_the_encoding_says_at_the_very_end(tmp_path, style):
+    from test_loader import write_shards
+
+    plain = PackedData.from_shards(write_shards(tmp_path / "plain", missing_from=0))
+    data = PackedData.from_shards(write_shards(tmp_path / "written", missing_from=0, values=style))
+    crop = [{"name": "crop", "sites": 5}]
+    rows = torch.arange(20)
+    expected = build(plain, prediction=crop).prediction.batch(plain, rows)
+    found = build(data, prediction=crop).prediction.batch(data, rows)
+    code = {"0/1": {-1: -1, 0: 0, 1: 1}, "-1/1": {-1: 0, 0: -1, 1: 1}}[style]
+    real = expected.mask.unsqueeze(1).expand_as(expected.genotypes)
+    assert found.genotypes[real].tolist() == [code[int(allele)] for allele in expected.genotypes[real].tolist()]
+    assert not torch.any(found.genotypes[~real]) and not torch.any(torch.signbit(found.genotypes[~real]))
+    assert torch.equal(found.mask, expected.mask)
+
+
+def test_without_transforms_batches_are_the_loaders(packed):
+    pipelines = build(packed)
+    rows, truths = torch.arange(9), torch.randn(9, 3)
+    batch, wanted = pipelines.train.training_batch(packed, rows, truths, generator=None)
+    assert wanted is truths
+    for found, expected in zip(batch, packed.batch(rows), strict=True):
+        assert torch.equal(found, expected)  # type: ignore[arg-type]
+
+
+def test_only_the_targets_named_turn_with_the_genome(tmp_path):
+    from test_loader import write_shards
+
+    data = PackedData.from_shards(write_shards(tmp_path, positions="absolute"))
+    reformat = {"name": "reformat", "to": "relative"}
+    train = build(data, train=[{"name": "rotate", "targets": ["place"]}, reformat], prediction=[reformat]).train
+    truths = torch.randn(20, 3)
+    truths[4, 1] = torch.nan
+    rows = torch.arange(20)
+    generator = train.generator(5, 3, device=data.device)
+    batch, wanted = train.training_batch(data, rows, truths, generator=generator)
+    assert torch.equal(wanted[:, [0, 2]], truths[:, [0, 2]]) and wanted[4, 1].isnan()
+    moved = ((wanted[:, 1] - truths[:, 1]) * 300).double() % 1000
+    positions = data.batch(rows).positions
+    assert positions is not None and batch.positions is not None
+    known = [row for row in range(20) if row != 4 and batch.mask[row].any()]
+    assert len(known) > 10
+    for row in known:
+        real = batch.mask[row]
+        expected = np.sort((positions[row][real].double().numpy() + moved[row].item()) % 1000)
+        np.testing.assert_allclose(batch.positions[row][real] * 1000, expected, atol=0.05)
+    natural = wanted[:, 1] * 300 + 500
+    assert torch.all((natural[natural.isfinite()] > -0.01) & (natural[natural.isfinite()] < 1000.01))
+
+
+def test_steps_have_chances_of_their_own(packed):
+    train = build(packed, train=[{"name": "flip_polarity", "of": "sites"}]).train
+    rows = torch.arange(50)
+    found = [
+        train.batch(packed, rows, generator=train.generator(seed, step, device=packed.device)).genotypes
+        for seed, step in ((1, 0), (1, 0), (1, 1), (2, 0))
+    ]
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2]) and not torch.equal(found[0], found[3])
+    assert not torch.equal(found[2], found[3])
+
+
+def test_position_scaling_is_that_of_what_networks_will_see(packed):
+    steps = [{"name": "subsample", "individuals": 1}, "polymorphic"]
+    pipelines = build(packed, train=steps, prediction=steps)
+    rows = torch.arange(0, 120, 2)
+
+    def generator():
+        return pipelines.train.generator(7, device=packed.device)
+
+    scaling = PositionScaling.fit(packed, rows, transforms=pipelines.train, generator=generator())
+    assert scaling == PositionScaling.fit(packed, rows, transforms=pipelines.train, generator=generator())
+    assert scaling != PositionScaling.fit(packed, rows) and scaling is not None and scaling.log1p
+    batch = pipelines.train.batch(packed, rows[:64], generator=generator())
+    assert batch.positions is not None
+    seen = batch.positions[batch.mask].double().log1p()
+    assert scaling.mean == pytest.approx(seen.mean().item()) and scaling.sd == pytest.approx(
+        seen.std(correction=0).item()
+    )
+    to_relative = [{"name": "reformat", "to": "relative"}]
+    relative = build(packed, train=to_relative, prediction=to_relative).train
+    assert PositionScaling.fit(packed, rows, transforms=relative).log1p is False  # type: ignore[union-attr]
+
+
+# What is refused, and what a study is told.
+
+
+@pytest.mark.parametrize(
+    ("lists", "message"),
+    [
+        ({"train": ["crp"]}, r"transforms\.train\[0\]: 'crp' is not one of popdl's transforms; did you mean 'crop'\?"),
+        (
+            {"train": ["fold", {"sites": 3}]},
+            r"transforms\.train\[1\]\.name: expected the name of a transform, found None",
+        ),
+        (
+            {"train": ["fold", {"name": "crop", "site": 3}]},
+            r"transforms\.train\[1\].*\n.*site: unknown key; did you mean 'sites'\?",
+        ),
+        ({"train": ["crop"]}, r"transforms\.train\[0\].*\n.*give exactly one of sites and length"),
+        (
+            {"prediction": ["fold", {"name": "crop", "sites": 3, "where": "random"}]},
+            r"transforms\.prediction\[1\]: chance is for training alone, .* found where: random; use `where: centre`",
+        ),
+        (
+            {"validation": [{"name": "subsample", "individuals": [2, 3]}]},
+            r"transforms\.validation\[0\]: chance .* found individuals: \[2, 3\]; give one number",
+        ),
+        *(
+            ({"prediction": [entry]}, r"transforms\.prediction\[0\]: chance is for training alone")
+            for entry in ("flip_polarity", "shuffle_phase", {"name": "missingness", "share": 0.1})
+        ),
+        ({"train": ["concat", "fold"]}, r"transforms\.train\[1\]: nothing can follow concat or product"),
+        (
+            {"train": ["concat"]},
+            r"transforms\.train: networks get positions as distance by concat from this list, but positions as distance from",
+        ),
+        (
+            {"train": [{"name": "reformat", "to": "relative"}]},
+            r"positions as relative from this list, but positions as distance from",
+        ),
+        (
+            {"train": [{"name": "crop", "sites": 10}, {"name": "crop", "sites": 11}]},
+            r"train\[1\]: crop: sites: 11 are more .* 10",
+        ),
+        (
+            {"train": [{"name": "sort"}, {"name": "subsample", "individuals": 2}]},
+            r"train\[1\]: subsample: it needs the haplotypes of each",
+        ),
+    ],
+)
+def test_lists_that_cannot_be_are_refused(packed, lists, message):
+    with pytest.raises(PopdlError, match=message):
+        build(packed, **lists)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("plce", r"transforms\.train\[0\]\.targets: 'plce' is not a target; known: size, place, kind"),
+        (
+            "size",
+            r"size is moved by some bp, so it must be a regression with `scale: linear`, found regression with `scale: log`",
+        ),
+        ("kind", "found classification"),
+    ],
+)
+def test_targets_that_cannot_turn_are_refused(target, message):
+    encoder = Encoder(Encoding(positions="absolute"), num_haplotypes=8, ploidy=2, sequence_length=1000)
+    with pytest.raises(PopdlError, match=message):
+        Pipelines.build(Transforms(train=[{"name": "rotate", "targets": [target]}]), encoder=encoder, targets=TARGETS)
+
+
+def test_a_circular_target_must_go_round_with_the_genome():
+    encoder = Encoder(Encoding(positions="absolute"), num_haplotypes=8, ploidy=2, sequence_length=1000)
+    lists = Transforms(train=[{"name": "rotate", "targets": ["place"]}])
+    Pipelines.build(lists, encoder=encoder, targets={"place": {**TARGETS["place"], "circular": 1000.0}})
+    with pytest.raises(PopdlError, match=r"place starts again at 1, but the genome at 1000 bp; give it in bp"):
+        Pipelines.build(lists, encoder=encoder, targets={"place": {**TARGETS["place"], "circular": 1.0}})
+
+
+def test_a_study_is_checked_at_both_ends_of_a_range():
+    lists = {
+        "train": [{"name": "subsample", "individuals": [2, 5]}, {"name": "crop", "sites": 32, "where": "random"}],
+        "prediction": [{"name": "subsample", "individuals": 4}, {"name": "crop", "sites": 32}],
+    }
+    study = build_study(values(transforms=lists))
+    assert InputShape.of(study) == InputShape(8, 32, True)
+    assert InputShape.others(Pipelines.of(study)) == [InputShape(4, 32, True), InputShape(10, 32, True)]
+    assert check_study(study, config_only=True) == []
+    fixed = build_study(values(transforms=lists, networks={"mlp": {}, "exchangeable": {}, "flagel": {}}))
+    problems = check_study(fixed, config_only=True)
+    assert [problem.split(":")[0] for problem in problems] == ["networks.mlp", "networks.flagel"]
+    assert (
+        "built for 8 haplotypes × 32 sites, as in prediction, this network does not take the 4 haplotypes"
+        in problems[0]
+    )
+
+
+def test_a_study_is_told_every_lists_problem():
+    study = build_study(values(transforms={"train": ["shufle"], "prediction": [{"name": "crop", "sites": 999}]}))
+    problems = check_study(study, config_only=True)
+    assert len(problems) == 2
+    assert problems[0].startswith("transforms.train[0]: 'shufle'") and problems[1].startswith(
+        "transforms.prediction[0]: crop: sites: 999"
+    )
+
+
+def test_the_schema_knows_transforms():
+    validator = Draft202012Validator(study_schema())
+    good = [{"name": "subsample", "individuals": [2, 5]}, "polymorphic", {"name": "a.py:B", "x": 1}, "a.py:B"]
+    assert validator.is_valid(values(transforms={"train": good, "validation": None}))
+    for entry in (
+        "polymorfic",
+        {"name": "crop", "site": 3},
+        {"individuals": 3},
+        {"name": "subsample", "individuals": 0},
+        3,
+    ):
+        for split in ("train", "validation", "prediction"):
+            assert not validator.is_valid(values(transforms={split: [entry]})), entry
+
+
+def test_the_full_config_repeats_the_study():
+    import yaml
+
+    study = build_study(values(transforms=TRANSFORMS.model_dump(exclude_none=True)))
+    assert build_study(yaml.safe_load(study_text(study))) == study
