@@ -20,8 +20,6 @@ from popdl.simulators._maps import read_hapmap
 
 __all__ = ["MsprimeSimulator"]
 
-SMCK = msprime.SMCK(k=1)
-
 
 class MsprimeSimulator(Simulator):
     """A simulator that turns parameters into an msprime demography."""
@@ -75,7 +73,7 @@ class MsprimeSimulator(Simulator):
         """
         recombination = self._recombination(parameters, generator)
         try:
-            ancestry = self.ancestry(parameters, recombination, msprime_seed(generator))
+            ancestry = self.ancestry(parameters, recombination, generator)
             return msprime.sim_mutations(
                 ancestry,
                 rate=_uniform(self.sequence_length, parameters["mutation_rate"]),
@@ -88,23 +86,27 @@ class MsprimeSimulator(Simulator):
             raise PopdlError(f"simulation: msprime refuses {values}: {error}; check the priors.") from error
 
     def ancestry(
+        self, parameters: dict[str, float], recombination: msprime.RateMap, generator: np.random.Generator
+    ) -> tskit.TreeSequence:
+        """Simulate the ancestry of one window; ``recombination`` holds the rates along it."""
+        return self.run(parameters, recombination, generator, [self.coalescent()])
+
+    def coalescent(self, duration: float | None = None) -> msprime.AncestryModel:
+        """The ancestry model of the config, for so many generations (default: to the end)."""
+        return (
+            msprime.SMCK(k=1, duration=duration)
+            if self.ancestry_model == "smck"
+            else msprime.StandardCoalescent(duration=duration)
+        )
+
+    def run(
         self,
         parameters: dict[str, float],
         recombination: msprime.RateMap,
-        seed: int,
-        model: Sequence[msprime.AncestryModel] | None = None,
+        generator: np.random.Generator,
+        models: Sequence[msprime.AncestryModel],
     ) -> tskit.TreeSequence:
-        """Simulate the ancestry of one window.
-
-        Parameters
-        ----------
-        recombination
-            Rates along the window.
-        seed
-            In [1, 2³²).
-        model
-            Ancestry models from recent to old (default: that of the config).
-        """
+        """Run msprime's ancestry models, from recent to old."""
         samples: int | dict[str, int] = (
             {name: count // self.ploidy for name, count in self.num_haplotypes.items()}
             if isinstance(self.num_haplotypes, dict)
@@ -116,8 +118,8 @@ class MsprimeSimulator(Simulator):
             ploidy=self.ploidy,
             recombination_rate=recombination,
             discrete_genome=self.discrete_genome,
-            model=(SMCK if self.ancestry_model == "smck" else None) if model is None else list(model),
-            random_seed=seed,
+            model=list(models),
+            random_seed=msprime_seed(generator),
             record_provenance=False,
         )
 

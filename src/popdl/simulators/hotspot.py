@@ -28,12 +28,13 @@ class Hotspot(ConstantSize):
     reference_rate: float | None = Field(default=None, gt=0)
     """Where the window's background is below this rate, the heat is multiplied by the reference over the background: Chan et al. use 1.25e-8 (null: never)."""
 
-    needs = ("population_size", "hotspot", "heat", "hotspot_width")
-
     @model_validator(mode="after")
     def _check_hotspot(self) -> Hotspot:
         check_words("hotspot", self.parameters["hotspot"], CLASSES)
         return self
+
+    def needed_parameters(self) -> tuple[str, ...]:
+        return (*super().needed_parameters(), "hotspot", "heat", "hotspot_width")
 
     def optional_parameters(self) -> tuple[str, ...]:
         return ("hotspot_position",)

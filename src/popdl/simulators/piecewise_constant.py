@@ -53,7 +53,7 @@ class PiecewiseConstant(MsprimeSimulator):
         if not isinstance(values, Mapping) or not isinstance(values.get("parameters"), Mapping):
             return values
         priors = dict(values["parameters"])
-        times = values.get("times")
+        times = values.get("times", [])
         if ALL_OTHERS not in priors or not isinstance(times, list | Mapping | EpochGrid):
             return values
         grid = times if isinstance(times, list) else EpochGrid.model_validate(times).times()
