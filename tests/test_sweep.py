@@ -90,7 +90,8 @@ def test_coalescence_follows_the_sweep(kind: int, distance: float, end: float, a
     expected = np.array([naive_time(end, age, RATE * abs(distance), generator) for _ in range(REPLICATES)])
     error = math.hypot(found.std(ddof=1), expected.std(ddof=1)) / math.sqrt(REPLICATES)
     assert abs(found.mean() - expected.mean()) < 4 * error
-    assert found.mean() < 2 * SIZE - 4 * error  # less than without a sweep
+    if distance == 0:
+        assert found.mean() < 2 * SIZE - 4 * error  # far less than without a sweep
 
 
 def test_selection_is_msprimes() -> None:
