@@ -10,8 +10,11 @@ from popdl import priors, seeds
 from popdl.config.study import simulation_section
 from popdl.simulation import simulate_example
 from popdl.simulators._base import Example, Simulator
+from popdl.simulators._memory import tune_memory
 
 __all__ = ["examples", "section", "standard_errors", "trees"]
+
+tune_memory()
 
 
 def section(simulator: str = "constant_size", **changes: Any) -> Simulator:

@@ -40,11 +40,10 @@ def model(**changes: Any) -> Simulator:
     return section("isolation_with_migration", **(values | changes))
 
 
-def times(simulation: Simulator, number: int, first: int, second: int, **parameters: float) -> np.ndarray:
-    """Coalescence time of two haplotypes in the first tree of every simulation."""
-    return np.array(
-        [tree_sequence.first().tmrca(first, second) for tree_sequence in trees(simulation, number, **parameters)]
-    )
+def times(simulation: Simulator, number: int, *pairs: tuple[int, int], **parameters: float) -> list[np.ndarray]:
+    """Coalescence times of pairs of haplotypes: an array for each pair."""
+    firsts = [tree_sequence.first() for tree_sequence in trees(simulation, number, **parameters)]
+    return [np.array([tree.tmrca(*pair) for tree in firsts]) for pair in pairs]
 
 
 def within(size: float, until: float, older: float) -> float:
@@ -55,10 +54,10 @@ def within(size: float, until: float, older: float) -> float:
 
 def test_isolation() -> None:
     """E[T] between populations is the split time plus 2N of the ancestor (e.g. Wakeley 2009)."""
-    between = times(model(), 500, 0, 2)
+    between, inside = times(model(), 500, (0, 2), (0, 1))
     assert between.min() > SPLIT
     assert standard_errors(between, SPLIT + 2 * 2000) < 4
-    assert standard_errors(times(model(), 500, 0, 1), within(SIZE, SPLIT, 2000)) < 4
+    assert standard_errors(inside, within(SIZE, SPLIT, 2000)) < 4
 
 
 def test_haplotypes_are_in_the_order_of_the_config() -> None:
@@ -76,20 +75,22 @@ def test_a_pulse_brings_ancestry_of_its_source(kind: int, receiver: int) -> None
     """
     values = {"introgression": kind, "pulse_time": 100, "pulse_proportion": 0.4}
     simulation = model(parameters=PULSES)
-    between = times(simulation, 800, 0, 2, **values)
+    source = 2 - receiver
+    pairs = [(0, 2), (source, source + 1), (receiver, receiver + 1)]
+    between, inside_source, inside_receiver = times(simulation, 400, *pairs, **values)
     met = 1 - math.exp(-(SPLIT - 100) / (2 * SIZE))
     assert standard_errors(between < SPLIT, 0.4 * met) < 4
     assert between.min() > 100
-    source = 2 - receiver
-    assert standard_errors(times(simulation, 400, source, source + 1, **values), within(SIZE, SPLIT, 2000)) < 4
+    assert standard_errors(inside_source, within(SIZE, SPLIT, 2000)) < 4
     early = 1 - math.exp(-100 / (2 * SIZE))
     together = early + (1 - early) * (0.4**2 + 0.6**2) * met
-    assert standard_errors(times(simulation, 800, receiver, receiver + 1, **values) < SPLIT, together) < 4
+    assert standard_errors(inside_receiver < SPLIT, together) < 4
 
 
 def test_without_a_pulse_there_is_none() -> None:
     assert (
-        times(model(parameters=PULSES), 100, 0, 2, introgression=NONE, pulse_time=1, pulse_proportion=1).min() > SPLIT
+        times(model(parameters=PULSES), 100, (0, 2), introgression=NONE, pulse_time=1, pulse_proportion=1)[0].min()
+        > SPLIT
     )
 
 
@@ -98,35 +99,41 @@ def test_migration_moves_ancestry_one_way(name: str, receiver: int) -> None:
     """Backwards in time only the receiver's lineages move: that of the other stays until the split, and they meet in the source."""
     rate = 1e-3
     simulation = model(parameters=PARAMETERS | {name: rate})
-    between = times(simulation, 800, 0, 2)
+    source = 2 - receiver
+    between, inside_source = times(simulation, 400, (0, 2), (source, source + 1))
     coal = 1 / (2 * SIZE)
     # P(moved by u, then met by the split): the sum of an exponential of each rate; the two rates are equal here.
     assert coal == rate
     expected = 1 - math.exp(-rate * SPLIT) * (1 + rate * SPLIT)
     assert standard_errors(between < SPLIT, expected) < 4
-    source = 2 - receiver
-    assert standard_errors(times(simulation, 400, source, source + 1), within(SIZE, SPLIT, 2000)) < 4
+    assert standard_errors(inside_source, within(SIZE, SPLIT, 2000)) < 4
 
 
 def test_symmetric_migration_of_two_old_populations() -> None:
     """E[T] within a population is 2 · 2N with any symmetric migration between two populations (Slatkin 1987)."""
     rates = {"migration_A_to_B": 1e-2, "migration_B_to_A": 1e-2}
     simulation = model(parameters=PARAMETERS | rates | {"split_time_ancestral": 1e6})
-    assert standard_errors(times(simulation, 800, 0, 1), 4 * SIZE) < 4
-    assert standard_errors(times(simulation, 800, 0, 2), 4 * SIZE + 1 / (2 * 1e-2)) < 4
+    inside, between = times(simulation, 400, (0, 1), (0, 2))
+    assert standard_errors(inside, 4 * SIZE) < 4
+    assert standard_errors(between, 4 * SIZE + 1 / (2 * 1e-2)) < 4
 
 
 def test_three_populations_and_a_ghost() -> None:
     simulation = model(**THREE)
     assert simulation.populations() == ["A", "B", "C", "ghost"]  # type: ignore[attr-defined]
-    assert standard_errors(times(simulation, 400, 0, 2), 300 + 2 * SIZE) < 4
-    assert times(simulation, 100, 0, 4).min() > 900
+    sisters, cousins = times(simulation, 300, (0, 2), (0, 4))
+    assert standard_errors(sisters, 300 + 2 * SIZE) < 4
+    assert cousins.min() > 900
+    assert isinstance(THREE["parameters"], dict)
     pulse = {"introgression": {"choice": ["none", "ghost_to_C"]}, "pulse_time": 100, "pulse_proportion": 1}
-    ghost = model(**(THREE | {"parameters": THREE["parameters"] | pulse}))  # type: ignore[operator]
-    assert standard_errors(times(ghost, 400, 4, 5, introgression=1), 2 * SIZE) < 4
-    ancient = {"migration_C_to_AB": 5e-2}
-    assert times(model(**(THREE | {"parameters": THREE["parameters"] | ancient})), 100, 0, 4).min() > 300  # type: ignore[operator]
-    met = times(model(**(THREE | {"parameters": THREE["parameters"] | ancient})), 400, 0, 4)  # type: ignore[operator]
+    (ghosts, outside) = times(
+        model(**(THREE | {"parameters": THREE["parameters"] | pulse})), 300, (4, 5), (0, 4), introgression=1
+    )
+    assert standard_errors(ghosts, 2 * SIZE) < 4
+    assert outside.min() > 900
+    ancient = model(**(THREE | {"parameters": THREE["parameters"] | {"migration_C_to_AB": 5e-2}}))
+    (met,) = times(ancient, 300, (0, 4))
+    assert met.min() > 300
     assert standard_errors(met, 300 + 20 + 2 * SIZE) < 4  # moves to C within 20 generations, meets there or in ABC
 
 

@@ -116,6 +116,7 @@ def encode_shard(source: Path, output: Path, *, encoding: Encoding, seed: int) -
         num_haplotypes=raw.attributes["num_haplotypes"],
         ploidy=raw.attributes["ploidy"],
         sequence_length=raw.attributes["sequence_length"],
+        populations=raw.attributes.get("populations"),
     )
     first = raw.attributes["first_example"]
     genotypes, positions, offsets = raw["genotypes"], raw["positions"], raw["offsets"]

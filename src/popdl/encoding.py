@@ -8,7 +8,7 @@ An :class:`Encoder` does the following, in this order, and nothing else happens 
    and ``rare`` (the minor allele's frequency among called alleles is below ``min_maf``);
 3. decide what a 1 means, and with ``phase: ignore`` put the two alleles of every individual into a fixed order;
 4. crop to ``max_sites`` sites;
-5. sort the haplotypes;
+5. sort the haplotypes, those of each population among themselves;
 6. pad to ``max_sites`` sites with zeros.
 
 Statistics are computed on the outcome of step 3: all usable sites of the (cropped) window.
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -75,6 +76,8 @@ class Encoder:
         Haplotypes per individual; those of one individual are adjacent.
     sequence_length
         Length of a window in bp, before it is cropped.
+    populations
+        Haplotypes of each population, in the order in which they lie in every example (None: a single population).
 
     Raises
     ------
@@ -82,7 +85,15 @@ class Encoder:
         If the settings cannot be met with these numbers.
     """
 
-    def __init__(self, settings: Encoding, *, num_haplotypes: int, ploidy: int, sequence_length: float) -> None:
+    def __init__(
+        self,
+        settings: Encoding,
+        *,
+        num_haplotypes: int,
+        ploidy: int,
+        sequence_length: float,
+        populations: Mapping[str, int] | None = None,
+    ) -> None:
         if settings.phase == "ignore" and (ploidy != 2 or num_haplotypes % 2):
             raise PopdlError(
                 f"encoding.phase: `ignore` needs diploid individuals, found {num_haplotypes} haplotypes of ploidy {ploidy}; use `phase: keep`."
@@ -90,6 +101,11 @@ class Encoder:
         if settings.crop_length is not None and settings.crop_length > sequence_length:
             raise PopdlError(
                 f"encoding.crop_length: {settings.crop_length:g} bp is longer than the window ({sequence_length:g} bp); shorten it."
+            )
+        self.populations = dict(populations or {"": num_haplotypes})
+        if sum(self.populations.values()) != num_haplotypes:
+            raise PopdlError(
+                f"encoding: populations {self.populations} do not add up to {num_haplotypes} haplotypes; correct them."
             )
         self.settings = settings
         self.num_haplotypes = num_haplotypes
@@ -104,6 +120,7 @@ class Encoder:
             num_haplotypes=study.source.total_haplotypes,
             ploidy=study.source.ploidy,
             sequence_length=study.source.sequence_length,
+            populations=counts if isinstance(counts := study.source.num_haplotypes, dict) else None,
         )
 
     @classmethod
@@ -116,10 +133,12 @@ class Encoder:
             )
         try:
             numbers = {key: recipe[key] for key in ("num_haplotypes", "ploidy", "sequence_length")}
-            settings = recipe["settings"]
+            settings, populations = recipe["settings"], recipe.get("populations")
         except KeyError as error:
             raise PopdlError(f"encoding: the recipe lacks {error}; the file is damaged or not popdl's.") from None
-        return cls(validate(Encoding, settings, where="encoding"), **numbers)
+        return cls(
+            validate(Encoding, settings, where="encoding"), **numbers, populations=populations and dict(populations)
+        )
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -130,7 +149,7 @@ class Encoder:
             "ploidy": self.ploidy,
             "sequence_length": self.sequence_length,
             "settings": self.settings.model_dump(mode="json"),
-        }
+        } | ({"populations": [*map(list, self.populations.items())]} if len(self.populations) > 1 else {})
 
     @property
     def fingerprint(self) -> str:
@@ -269,9 +288,22 @@ class Encoder:
         return surplus // 2 if self.settings.crop == "centre" else int(generator.integers(surplus + 1))
 
     def _order(self, haplotypes: np.ndarray) -> np.ndarray:
-        """The order in which haplotypes are written; it depends on what they carry, never on how they were given."""
+        """The order in which haplotypes are written; it depends on what they carry, never on how they were given.
+
+        Populations stay where they are: haplotypes only change places within theirs.
+        """
         if self.settings.sort == "none":
             return np.arange(len(haplotypes))
+        ends = np.cumsum(list(self.populations.values()))
+        return np.concatenate(
+            [
+                end - count + self._order_within(haplotypes[end - count : end])
+                for count, end in zip(self.populations.values(), ends, strict=True)
+            ]
+        )
+
+    def _order_within(self, haplotypes: np.ndarray) -> np.ndarray:
+        """The order of the haplotypes of one population."""
         content = [haplotype.tobytes() for haplotype in haplotypes]  # settles ties
         if self.settings.sort == "frequency":
             rank = -np.count_nonzero(haplotypes == 1, axis=1).astype(np.float64)
