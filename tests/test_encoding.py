@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from fractions import Fraction
 from typing import Any
 
@@ -298,3 +299,37 @@ def test_settings_that_cannot_be_met_are_refused() -> None:
         Encoder(Encoding(phase="ignore"), num_haplotypes=6, ploidy=1, sequence_length=LENGTH)
     with pytest.raises(PopdlError, match="longer than the window"):
         encoder(crop_length=2 * LENGTH)
+
+
+@pytest.mark.parametrize("sort", ["similarity", "frequency"])
+def test_populations_are_sorted_apart(sort: str) -> None:
+    """As if each were alone, so that a haplotype never leaves its population."""
+    random = np.random.default_rng(5)
+    genotypes = random.integers(0, 2, (30, 10)).astype(np.int8)
+    positions = np.arange(30.0)
+    settings = Encoding(sort=sort, alleles="derived", max_sites=30)  # type: ignore[arg-type]
+    keys: dict[str, Any] = {"ploidy": 1, "sequence_length": 30}
+    together = Encoder(settings, num_haplotypes=10, populations={"B": 6, "A": 4}, **keys)
+    encoded = together.encode(genotypes, positions, random).genotypes
+    usable = together.filter_sites(genotypes, positions)
+    for block in (slice(0, 6), slice(6, 10)):
+        part = np.ascontiguousarray(usable.genotypes[:, block].T)
+        alone = Encoder(settings, num_haplotypes=len(part), **keys)
+        np.testing.assert_array_equal(encoded[block, : len(usable.positions)], part[alone._order(part)])
+    shuffled = np.concatenate([random.permutation(6), 6 + random.permutation(4)])
+    again = together.encode(genotypes[:, shuffled], positions, random).genotypes
+    np.testing.assert_array_equal(again, encoded)
+
+
+def test_recipe_of_populations() -> None:
+    keys: dict[str, Any] = {"num_haplotypes": 10, "ploidy": 1, "sequence_length": 30}
+    plain, two = Encoder(Encoding(), **keys), Encoder(Encoding(), populations={"B": 6, "A": 4}, **keys)
+    assert "populations" not in plain.recipe  # as it was written before there were populations
+    assert Encoder(Encoding(), populations={"B": 10}, **keys).fingerprint == plain.fingerprint
+    read = Encoder.from_recipe(json.loads(json.dumps(two.recipe, sort_keys=True)))
+    assert list(read.populations.items()) == [("B", 6), ("A", 4)]
+    assert read.fingerprint == two.fingerprint
+    other = Encoder(Encoding(), populations={"A": 4, "B": 6}, **keys)
+    assert len({plain.fingerprint, two.fingerprint, other.fingerprint}) == 3
+    with pytest.raises(PopdlError, match="do not add up to 10 haplotypes"):
+        Encoder(Encoding(), populations={"B": 6, "A": 6}, **keys)

@@ -9,6 +9,7 @@ from typing import Any
 import msprime
 import numpy as np
 import pytest
+from simulated import examples, section, standard_errors
 
 from popdl import priors, seeds
 from popdl.config.study import simulation_section
@@ -33,29 +34,6 @@ demes:
 migrations:
 - {demes: [B, C], rate: 1.0e-4}
 """
-
-
-def section(simulator: str = "constant_size", **changes: Any) -> Simulator:
-    values: dict[str, Any] = {
-        "simulator": simulator,
-        "num_haplotypes": 10,
-        "sequence_length": 1e4,
-        "mutation_rate": 1e-7,
-        "recombination_rate": 1e-8,
-        "parameters": {"population_size": 1000},
-        "num_scenarios": 10,
-    }
-    return simulation_section(values | changes)
-
-
-def examples(simulation: Simulator, number: int, **parameters: float) -> list[Example]:
-    values = priors.draw(simulation.priors, seeds.generator(1, "parameters", 0)) | parameters
-    return [simulation.simulate(values, seeds.generator(1, "simulation", example)) for example in range(number)]
-
-
-def standard_errors(sample: np.ndarray, expected: np.ndarray | float) -> np.ndarray:
-    """Distance of the mean of the first axis from what is expected, in standard errors."""
-    return np.abs(sample.mean(axis=0) - expected) / (sample.std(axis=0, ddof=1) / np.sqrt(len(sample)))
 
 
 def spectrum(example: Example) -> np.ndarray:
@@ -150,7 +128,7 @@ def test_spidna_prior() -> None:
         },
     )
     assert list(simulation.parameters) == [f"size_{epoch}" for epoch in range(21)]
-    starts = simulation.starts()  # type: ignore[attr-defined]
+    starts = simulation.starts({})  # type: ignore[attr-defined]
     for i, start in enumerate(starts, start=1):
         assert start == pytest.approx((np.exp(np.log(1 + 0.06 * 130_000) * i / 20) - 1) / 0.06)
     assert starts[-1] == pytest.approx(130_000)

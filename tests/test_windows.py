@@ -417,3 +417,22 @@ def test_missing_alleles_reach_the_shard(data, tmp_path):
     assert set(shard.attributes["contigs"]) == {"X", "1"}
     carried = np.unpackbits(shard["missing"], axis=-1).sum() / (shard["num_sites"].sum() * 72)
     assert carried == pytest.approx(0.175, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    "samples", [None, {"names": ["x", "y", "z", "w"], "number": 3}, {"panel": "panel.tsv", "population": "A"}]
+)
+def test_individuals_of_several_populations_must_be_listed_in_order(tmp_path, samples):
+    encoder = Encoder(Encoding(), num_haplotypes=6, ploidy=2, sequence_length=1e4, populations={"A": 4, "B": 2})
+    windows = {"vcf": tmp_path / "absent.vcf", "windows": {"size": 1e4}}
+    message = (
+        "in the order of their populations (2 of A, 1 of B); list them in this order in samples.names or samples.file"
+    )
+    (tmp_path / "list.txt").write_text("x\ny\nz\n")
+    for given, refused in (
+        (samples, True),
+        ({"names": ["x", "y", "z"]}, False),
+        ({"file": tmp_path / "list.txt"}, False),
+    ):
+        problems = check_application(Application.model_validate({**windows, "samples": given}), encoder=encoder)
+        assert any(message in problem for problem in problems) == refused

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from popdl.config.application import Application
+from popdl.config.application import Application, Samples
 from popdl.encoding import Encoder
 from popdl.errors import PopdlError
 from popdl.genome_builds import check_build
@@ -115,6 +115,12 @@ def _setting_problems(application: Application, encoder: Encoder) -> list[str]:
     settings, windows = encoder.settings, application.windows
     if application.ploidy != encoder.ploidy:
         problems.append(f"ploidy: {application.ploidy}, but the networks were trained with ploidy {encoder.ploidy}.")
+    if len(encoder.populations) > 1 and application.simulate is None and not _in_given_order(application.samples):
+        expected = ", ".join(f"{count // encoder.ploidy} of {name}" for name, count in encoder.populations.items())
+        problems.append(
+            f"samples: the networks take individuals in the order of their populations ({expected}); "
+            "list them in this order in samples.names or samples.file."
+        )
     if settings.alleles == "derived" and application.ancestral is None and application.simulate is None:
         problems.append(
             "ancestral: the networks take derived alleles; say where ancestral ones are: reference or INFO/AA."
@@ -146,3 +152,8 @@ def _setting_problems(application: Application, encoder: Encoder) -> list[str]:
         if value is not None and not value.is_integer():
             problems.append(f"windows.{key}: {value:g}, expected a whole number.")
     return problems
+
+
+def _in_given_order(samples: Samples | None) -> bool:
+    """Whether the individuals are exactly those that a list names, in its order."""
+    return samples is not None and samples.panel is None and samples.number is None

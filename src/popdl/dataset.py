@@ -120,7 +120,12 @@ def encode_shard(
         The groups of statistics that the study adds, as :class:`Encoder` takes them.
     """
     raw = read_shard(source, kind="simulations")
-    encoder = Encoder(encoding, **{key: raw.attributes[key] for key in RAW_SHAPE}, statistics=statistics)
+    encoder = Encoder(
+        encoding,
+        **{key: raw.attributes[key] for key in RAW_SHAPE},
+        populations=raw.attributes.get("populations"),
+        statistics=statistics,
+    )
     encode_with(encoder, raw, output, seed=seed)
 
 

@@ -8,7 +8,7 @@ An :class:`Encoder` does the following, in this order, and nothing else happens 
    and ``rare`` (the minor allele's frequency among called alleles is below ``min_maf``);
 3. decide what a 1 means, and with ``phase: ignore`` put the two alleles of every individual into a fixed order;
 4. crop to ``max_sites`` sites;
-5. sort the haplotypes;
+5. sort the haplotypes, those of each population among themselves;
 6. pad to ``max_sites`` sites with zeros.
 
 Statistics are computed on the outcome of step 3: all usable sites of the (cropped) window.
@@ -80,6 +80,8 @@ class Encoder:
     statistics
         The groups of statistics that the study adds to the standard ones, each as :func:`popdl.statistics._base.describe`
         describes it. They are part of the recipe because real windows are compared with the simulations by them.
+    populations
+        Haplotypes of each population, in the order in which they lie in every example (None: a single population).
 
     Raises
     ------
@@ -95,6 +97,7 @@ class Encoder:
         ploidy: int,
         sequence_length: float,
         statistics: Sequence[Mapping[str, Any]] = (),
+        populations: Mapping[str, int] | None = None,
     ) -> None:
         if settings.phase == "ignore" and (ploidy != 2 or num_haplotypes % 2):
             raise PopdlError(
@@ -103,6 +106,11 @@ class Encoder:
         if settings.crop_length is not None and settings.crop_length > sequence_length:
             raise PopdlError(
                 f"encoding.crop_length: {settings.crop_length:g} bp is longer than the window ({sequence_length:g} bp); shorten it."
+            )
+        self.populations = dict(populations or {"": num_haplotypes})
+        if sum(self.populations.values()) != num_haplotypes:
+            raise PopdlError(
+                f"encoding: populations {self.populations} do not add up to {num_haplotypes} haplotypes; correct them."
             )
         self.settings = settings
         self.num_haplotypes = num_haplotypes
@@ -120,6 +128,7 @@ class Encoder:
             ploidy=study.source.ploidy,
             sequence_length=study.source.sequence_length,
             statistics=[describe(entry) for entry in study.statistics],
+            populations=counts if isinstance(counts := study.source.num_haplotypes, dict) else None,
         )
 
     @classmethod
@@ -132,23 +141,31 @@ class Encoder:
             )
         try:
             numbers = {key: recipe[key] for key in ("num_haplotypes", "ploidy", "sequence_length")}
-            settings = recipe["settings"]
+            settings, populations = recipe["settings"], recipe.get("populations")
         except KeyError as error:
             raise PopdlError(f"encoding: the recipe lacks {error}; the file is damaged or not popdl's.") from None
-        statistics = recipe.get("statistics", [])
-        return cls(validate(Encoding, settings, where="encoding"), **numbers, statistics=statistics)
+        return cls(
+            validate(Encoding, settings, where="encoding"),
+            **numbers,
+            populations=populations and dict(populations),
+            statistics=recipe.get("statistics", []),
+        )
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """Everything that decides how genotypes are encoded, as plain JSON values; `statistics` only where a study adds some."""
-        recipe = {
+        """Everything that decides how genotypes are encoded, as plain JSON values; `populations` and `statistics` only where there are some."""
+        recipe: dict[str, Any] = {
             "version": ENCODING_VERSION,
             "num_haplotypes": self.num_haplotypes,
             "ploidy": self.ploidy,
             "sequence_length": self.sequence_length,
             "settings": self.settings.model_dump(mode="json"),
         }
-        return {**recipe, "statistics": self.statistics} if self.statistics else recipe
+        if len(self.populations) > 1:
+            recipe["populations"] = [*map(list, self.populations.items())]
+        if self.statistics:
+            recipe["statistics"] = self.statistics
+        return recipe
 
     @property
     def fingerprint(self) -> str:
@@ -287,9 +304,22 @@ class Encoder:
         return surplus // 2 if self.settings.crop == "centre" else int(generator.integers(surplus + 1))
 
     def _order(self, haplotypes: np.ndarray) -> np.ndarray:
-        """The order in which haplotypes are written; it depends on what they carry, never on how they were given."""
+        """The order in which haplotypes are written; it depends on what they carry, never on how they were given.
+
+        Populations stay where they are: haplotypes only change places within theirs.
+        """
         if self.settings.sort == "none":
             return np.arange(len(haplotypes))
+        ends = np.cumsum(list(self.populations.values()))
+        return np.concatenate(
+            [
+                end - count + self._order_within(haplotypes[end - count : end])
+                for count, end in zip(self.populations.values(), ends, strict=True)
+            ]
+        )
+
+    def _order_within(self, haplotypes: np.ndarray) -> np.ndarray:
+        """The order of the haplotypes of one population."""
         content = [haplotype.tobytes() for haplotype in haplotypes]  # settles ties
         if self.settings.sort == "frequency":
             rank = -np.count_nonzero(haplotypes == 1, axis=1).astype(np.float64)

@@ -45,10 +45,7 @@ def simulate_genome(simulation: Simulator, genome: SimulatedGenome, *, seed: int
         raise PopdlError(
             f"applications.{name}.simulate.parameters: {', '.join(missing)} missing; give every parameter a value."
         )
-    parameters = {
-        key: genome.parameters[key] if key in genome.parameters else prior.sample(generator)
-        for key, prior in simulation.priors.items()
-    }
+    parameters = simulation.with_constants(genome.parameters)
     changes = {
         "sequence_length": genome.sequence_length,
         "num_haplotypes": _haplotypes(simulation, genome.num_individuals * simulation.ploidy, name),

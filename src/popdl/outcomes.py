@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,8 +61,8 @@ class Outcomes:
         if simulated is None:
             return {}
         assert self.study.simulation is not None
-        known = {**simulated.parameters, **self.study.simulation.derive(dict(simulated.parameters))}
-        return {name: known[name] for name in self.targets if name in known}
+        known = self.study.simulation.labels(self.study.simulation.with_constants(simulated.parameters))
+        return {name: known[name] for name in self.targets if not math.isnan(known.get(name, math.nan))}
 
 
 def read_outcomes(results: Path, study: Study) -> Outcomes:
@@ -104,7 +105,7 @@ def _bounds(prior: Prior | None) -> dict[str, float]:
         return {}
     if prior.within is not None:
         low, high = prior.within
-    elif prior.distribution in ("uniform", "loguniform") and prior.times is None:
+    elif prior.distribution in ("uniform", "loguniform") and not prior.references:
         low, high = (float(bound) for bound in prior.arguments)
     else:
         return {}

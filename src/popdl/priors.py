@@ -2,13 +2,16 @@
 
 ``{loguniform: [5000, 50000]}`` names a distribution of :mod:`scipy.stats`. ``uniform`` and ``loguniform`` take [low, high],
 ``choice`` takes a list of values, every other distribution takes scipy's own arguments as a list or a mapping.
-``times: other`` multiplies the draw by another parameter, and ``within: [low, high]`` redraws it until the product lies inside.
+``rate_from_map: file`` draws recombination rates out of a genetic map.
+``times: other`` multiplies the draw by another parameter, ``over: other`` divides it and ``plus: other`` then adds one;
+``within: [low, high]`` redraws it until the outcome lies inside.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,9 @@ from popdl.errors import PopdlError
 __all__ = ["Prior", "draw", "drawing_order"]
 
 MAX_REDRAWS = 10_000
+REFERENCES = ("times", "over", "plus")
+"""Options that name another parameter."""
+FROM_MAP = "rate_from_map"
 
 
 class Prior(Section):
@@ -29,11 +35,15 @@ class Prior(Section):
     written_as = "[prior](#priors)"
 
     distribution: str
-    """`constant`, `choice`, `uniform`, `loguniform`, or the name of a distribution in scipy.stats."""
+    """`constant`, `choice`, `uniform`, `loguniform`, `rate_from_map`, or the name of a distribution in scipy.stats."""
     arguments: list[float] | list[float | str] | dict[str, float]
-    """[low, high] for `uniform` and `loguniform`, the values for `choice`, else scipy's arguments."""
+    """[low, high] for `uniform` and `loguniform`, the values for `choice`, [file] for `rate_from_map`, else scipy's arguments."""
     times: str | None = None
     """Another parameter, by which the draw is multiplied."""
+    over: str | None = None
+    """Another parameter, by which it is divided."""
+    plus: str | None = None
+    """Another parameter, which is added in the end."""
     within: tuple[float, float] | None = None
     """The draw is repeated until the value lies in [low, high]."""
 
@@ -48,13 +58,16 @@ class Prior(Section):
             return {"distribution": "constant", "arguments": [value]}
         if not isinstance(value, Mapping) or "distribution" in value:
             return value
-        options = {key: value[key] for key in ("times", "within") if key in value}
+        options = {key: value[key] for key in (*REFERENCES, "within") if key in value}
         names = [key for key in value if key not in options]
         if len(names) != 1:
             raise ValueError(
                 f"expected exactly one distribution such as {{uniform: [low, high]}}, found {sorted(map(str, names))}"
             )
-        return {"distribution": names[0], "arguments": value[names[0]], **options}
+        arguments = value[names[0]]
+        if names[0] == FROM_MAP and isinstance(arguments, str):
+            arguments = [arguments]
+        return {"distribution": names[0], "arguments": arguments, **options}
 
     @model_validator(mode="after")
     def _check(self) -> Prior:
@@ -74,17 +87,19 @@ class Prior(Section):
                 raise ValueError(f"choice takes a list of at least two different values, found {arguments!r}")
             if len({isinstance(argument, str) for argument in arguments}) > 1:
                 raise ValueError(f"choice takes numbers or words, not both, found {arguments!r}")
+        elif name == FROM_MAP:
+            if not isinstance(arguments, list) or len(arguments) != 1 or not isinstance(arguments[0], str):
+                raise ValueError(f"{FROM_MAP} takes a file in HapMap format, found {arguments!r}")
         elif name != "constant":
             self._frozen()
         return self
 
     @model_serializer
     def _to_yaml(self) -> Any:
-        if self.distribution == "constant" and self.times is None and self.within is None:
+        if self.distribution == "constant" and not self.references and self.within is None:
             return self.arguments[0]  # type: ignore[index]
-        value: dict[str, Any] = {self.distribution: self.arguments}
-        if self.times is not None:
-            value["times"] = self.times
+        value: dict[str, Any] = {self.distribution: self.arguments if self.map_file is None else str(self.map_file)}
+        value |= {key: getattr(self, key) for key in REFERENCES if getattr(self, key) is not None}
         if self.within is not None:
             value["within"] = list(self.within)
         return value
@@ -92,8 +107,9 @@ class Prior(Section):
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {
-            "description": "A number, or a prior: {uniform: [low, high]}, {loguniform: [low, high]}, {choice: [a, b]}, or "
-            "any distribution of scipy.stats with its arguments; with `times: parameter` and `within: [low, high]`.",
+            "description": "A number, or a prior: {uniform: [low, high]}, {loguniform: [low, high]}, {choice: [a, b]}, "
+            "{rate_from_map: file}, or any distribution of scipy.stats with its arguments; with `times: parameter`, "
+            "`over: parameter`, `plus: parameter` and `within: [low, high]`.",
             "anyOf": [{"type": "number"}, {"type": "object"}],
         }
 
@@ -128,21 +144,31 @@ class Prior(Section):
     @property
     def is_random(self) -> bool:
         """Whether two scenarios can differ in this parameter."""
-        return self.distribution != "constant" or self.times is not None
+        return self.distribution != "constant" or bool(self.references)
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Other parameters that a value depends on."""
+        return tuple(name for key in REFERENCES if (name := getattr(self, key)) is not None)
+
+    @property
+    def map_file(self) -> Path | None:
+        """The genetic map that rates are drawn out of, if any."""
+        return Path(str(self.arguments[0])) if self.distribution == FROM_MAP else None  # type: ignore[index]
 
     @property
     def lower_bound(self) -> float | None:
         """The lowest value that can be drawn, where that is known without sampling."""
         if self.within is not None:
             return self.within[0]
-        if self.times is not None or any(isinstance(value, str) for value in self.arguments):
+        if self.references or any(isinstance(value, str) for value in self.arguments):
             return None
         if self.distribution in ("uniform", "loguniform", "constant", "choice"):
             return min(float(value) for value in self.arguments)
         return float(self._frozen().support()[0])
 
     def sample(self, generator: np.random.Generator) -> float:
-        """One draw, before `times` and `within`. A `choice` of words gives the index of the word."""
+        """One draw, before the references and `within`. A `choice` of words gives the index of the word."""
         arguments = self.arguments
         if self.distribution == "constant":
             return float(arguments[0])  # type: ignore[index]
@@ -155,25 +181,40 @@ class Prior(Section):
             if self.distribution == "uniform":
                 return float(generator.uniform(low, high))
             return float(min(max(math.exp(generator.uniform(math.log(low), math.log(high))), low), high))
+        if self.map_file is not None:
+            from popdl.simulators._maps import random_rate
+
+            return random_rate(self.map_file, generator)
         return float(self._frozen().rvs(random_state=generator))
+
+    def combined(self, value: float, others: Mapping[str, float]) -> float:
+        """The parameter's value: what was drawn, times, over and plus other parameters."""
+        if self.times is not None:
+            value *= others[self.times]
+        if self.over is not None:
+            value = value / others[self.over] if others[self.over] else math.nan
+        return value + others[self.plus] if self.plus is not None else value
 
 
 def drawing_order(priors: Mapping[str, Prior]) -> list[str]:
-    """Names in an order in which every parameter follows the one it is multiplied by.
+    """Names in an order in which every parameter follows those that it depends on.
 
     Raises
     ------
     ValueError
-        If `times` names an unknown parameter or the references form a circle.
+        If `times`, `over` or `plus` names an unknown parameter or the references form a circle.
     """
     order: list[str] = []
     waiting = dict(priors)
     while waiting:
-        ready = [name for name, prior in waiting.items() if prior.times is None or prior.times in order]
+        ready = [name for name, prior in waiting.items() if set(prior.references) <= set(order)]
         if not ready:
             name, prior = next(iter(waiting.items()))
+            key, other = next(
+                (key, other) for key in REFERENCES if (other := getattr(prior, key)) is not None and other not in order
+            )
             raise ValueError(
-                f"{name}: times: {prior.times!r} is not a parameter that is drawn before it; known: {sorted(priors)}"
+                f"{name}: {key}: {other!r} is not a parameter that is drawn before it; known: {sorted(priors)}"
             )
         for name in ready:
             order.append(name)
@@ -194,7 +235,7 @@ def draw(priors: Mapping[str, Prior], generator: np.random.Generator) -> dict[st
         prior = priors[name]
         low, high = prior.within or (-math.inf, math.inf)
         for _ in range(MAX_REDRAWS):
-            value = prior.sample(generator) * (values[prior.times] if prior.times else 1.0)
+            value = prior.combined(prior.sample(generator), values)
             if low <= value <= high:
                 values[name] = value
                 break

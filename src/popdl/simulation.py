@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,15 @@ import numpy as np
 import popdl
 from popdl import priors, seeds, store
 from popdl.errors import PopdlError
-from popdl.simulators._base import Example, Simulator
+from popdl.simulators._base import Example, Redrawn, Simulator
+from popdl.simulators._labels import simulated_statistics, usable_sites
 from popdl.simulators._memory import tune_memory
 
-__all__ = ["simulate_shard"]
+__all__ = ["simulate_example", "simulate_shard"]
+
+MAX_DRAWS = 1000
+"""Draws of one example before its parameters are given up."""
+TOO_FEW_SITES = "fewer sites than simulation.{key} asks for"
 
 
 def simulate_shard(simulation: Simulator, *, seed: int, shard: int, output: Path) -> None:
@@ -50,13 +56,24 @@ def simulate_shard(simulation: Simulator, *, seed: int, shard: int, output: Path
     labels: list[list[float]] = []
     scenarios = [example // simulation.replicates for example in range(first, last)]
     parameters: dict[str, float] = {}
-    for example, scenario in enumerate(scenarios, start=first):
-        if not labels or scenario != scenarios[example - first - 1]:
+    redrawn = Counter({_too_few(simulation): 0} if simulation.min_sites or simulation.keep_sites else {})
+    for number, scenario in enumerate(scenarios, start=first):
+        if not labels or scenario != scenarios[number - first - 1]:
             parameters = priors.draw(simulation.priors, seeds.generator(seed, "parameters", scenario))
-        examples.append(
-            _checked(simulation, simulation.simulate(parameters, seeds.generator(seed, "simulation", example)))
+        example, reasons = simulate_example(simulation, parameters, seeds.generator(seed, "simulation", number))
+        redrawn.update(reasons)
+        examples.append(example)
+        labels.append(
+            [
+                *simulation.labels(parameters).values(),
+                *simulated_statistics(
+                    simulation.computed,
+                    example.genotypes,
+                    example.positions,
+                    sequence_length=simulation.sequence_length,
+                ),
+            ]
         )
-        labels.append([*parameters.values(), *simulation.derive(parameters).values()])
     store.write_shard(
         output,
         kind="simulations",
@@ -67,8 +84,66 @@ def simulate_shard(simulation: Simulator, *, seed: int, shard: int, output: Path
             "parameters": np.array(labels, dtype=np.float64),
             "scenario": np.array(scenarios, dtype=np.int64),
         },
-        attributes={"seed": seed, "first_example": first, "num_examples": last - first, **_attributes(simulation)},
+        attributes={"seed": seed, "first_example": first, "num_examples": last - first, **_attributes(simulation)}
+        | ({"redrawn": dict(sorted(redrawn.items()))} if redrawn else {}),
     )
+
+
+def simulate_example(
+    simulation: Simulator, parameters: dict[str, float], generator: np.random.Generator
+) -> tuple[Example, Counter[str]]:
+    """Simulate one example, again and again until it has the sites that the config asks for.
+
+    The parameters stay the same: every scenario of the prior is in the data, and it is the simulation under these parameters
+    that is conditioned on what the config asks for.
+
+    Parameters
+    ----------
+    simulation
+        The `simulation:` section.
+    parameters
+        One value for each of its ``priors``.
+    generator
+        The only source of randomness.
+
+    Returns
+    -------
+    example
+    redrawn
+        How many draws were not used, by reason.
+
+    Raises
+    ------
+    PopdlError
+        If no draw out of ``MAX_DRAWS`` can be used, or the simulator breaks its promises.
+    """
+    redrawn: Counter[str] = Counter()
+    needed = simulation.keep_sites or simulation.min_sites
+    for _ in range(MAX_DRAWS):
+        try:
+            example = _checked(simulation, simulation.simulate(parameters, generator))
+        except Redrawn as reason:
+            redrawn[str(reason)] += 1
+            continue
+        if not needed:
+            return example, redrawn
+        usable = np.flatnonzero(usable_sites(example.genotypes))
+        if len(usable) >= needed:
+            if simulation.keep_sites is not None:
+                kept = np.sort(generator.choice(usable, simulation.keep_sites, replace=False))
+                example = Example(example.genotypes[kept], example.positions[kept])
+            return example, redrawn
+        redrawn[_too_few(simulation)] += 1
+    values = ", ".join(f"{name} = {value:g}" for name, value in parameters.items())
+    reasons = "; ".join(f"{reason} ({number} times)" for reason, number in redrawn.most_common())
+    raise PopdlError(
+        f"simulation: none of {MAX_DRAWS} draws with {values} can be used: {reasons}; "
+        "narrow the priors, or ask for less."
+    )
+
+
+def _too_few(simulation: Simulator) -> str:
+    return TOO_FEW_SITES.format(key="min_sites" if simulation.keep_sites is None else "keep_sites")
 
 
 def _attributes(simulation: Simulator) -> dict[str, Any]:

@@ -117,7 +117,8 @@ def simulation_files():
     if SOURCE == "import":
         return []
     rate, simulator = SIMULATION.get("recombination_rate"), SIMULATION["simulator"]
-    rate_map = [rate["map"]] if isinstance(rate, dict) and "map" in rate else []
+    rates = rate if isinstance(rate, dict) else {}
+    rate_map = [rates[key] for key in ("map", "rate_from_map") if key in rates]
     model = [SIMULATION["model"]] if simulator == "demes" else []
     words = shlex.split(SIMULATION["command"]) if simulator == "command" else []
     programs = [word for word in words if Path(word).is_file()]

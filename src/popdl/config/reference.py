@@ -49,9 +49,11 @@ Wherever the type is *prior*, write one of
 | `{loguniform: [low, high]}` | uniform on a log scale |
 | `{choice: [a, b, c]}` | one of these values, numbers or words, with equal chances |
 | `{gamma: [2, 0, 10]}` | any distribution of [scipy.stats](https://docs.scipy.org/doc/scipy/reference/stats.html) by its name, with scipy's arguments as a list or a mapping (`{norm: {loc: 0, scale: 1}}`) |
+| `{rate_from_map: file}` | the recombination rate at a random place of a HapMap-format map, places without recombination left out |
 
-and, beside the distribution, `times: other` to multiply the draw by the parameter `other`, and `within: [low, high]` to draw
-again until the value lies in these bounds: `{loguniform: [0.1, 10], times: recent_size, within: [5000, 50000]}`.
+and, beside the distribution, `times: other` to multiply the draw by the parameter `other`, `over: other` to divide it by one,
+`plus: other` to add one in the end, and `within: [low, high]` to draw again until the value lies in these bounds:
+`{loguniform: [0.1, 10], times: recent_size, within: [5000, 50000]}`. A parameter that only others refer to may have any name.
 """
 
 WORDS: dict[Any, str] = {

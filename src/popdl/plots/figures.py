@@ -74,7 +74,7 @@ def make_figures(*, results: Path, study: Study, output: Path) -> None:
 
 
 def _priors(outcomes: Outcomes, output: Path) -> None:
-    values = _imported_labels(outcomes) if outcomes.study.simulation is None else _drawn(outcomes.study)
+    values = _prior_values(outcomes)
     rows: list[dict[str, Any]] = []
     for target, described in outcomes.targets.items():
         if described["task"] == "classification":
@@ -97,6 +97,15 @@ def _priors(outcomes: Outcomes, output: Path) -> None:
     _panels(outcomes.targets, paint, output / "priors", table=pd.DataFrame(rows), height=1.9)
 
 
+def _prior_values(outcomes: Outcomes) -> dict[str, np.ndarray]:
+    """New draws of every target from the prior; the values of all examples where no prior is known. Missing ones are left out."""
+    simulation = outcomes.study.simulation
+    if simulation is None or set(outcomes.targets) & set(simulation.computed):
+        return _labels(outcomes)
+    drawn = _drawn(outcomes.study)
+    return {name: drawn[name][~np.isnan(drawn[name])] for name in outcomes.targets}
+
+
 def _drawn(study: Study) -> dict[str, np.ndarray]:
     """New draws of every parameter from the prior."""
     assert study.simulation is not None
@@ -104,12 +113,12 @@ def _drawn(study: Study) -> dict[str, np.ndarray]:
     drawn = []
     for _ in range(NUM_PRIOR_DRAWS):
         parameters = draw(study.simulation.priors, random)
-        drawn.append({**parameters, **study.simulation.derive(parameters)})
+        drawn.append(study.simulation.labels(parameters))
     return {name: np.array([row[name] for row in drawn]) for name in drawn[0]}
 
 
-def _imported_labels(outcomes: Outcomes) -> dict[str, np.ndarray]:
-    """The labels of all examples, where these were imported and no prior is known; missing ones are left out."""
+def _labels(outcomes: Outcomes) -> dict[str, np.ndarray]:
+    """The targets of all examples; missing ones are left out."""
     shards = open_shards(shard_paths(outcomes.results.dataset(0).parent))
     values = read_parameters(shards, list(outcomes.targets)).T
     return {name: column[~np.isnan(column)] for name, column in zip(outcomes.targets, values, strict=True)}

@@ -20,13 +20,15 @@ QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 
 def epoch_starts(study: Study) -> list[float] | None:
-    """Generations ago at which each epoch starts, the first 0; None if the study does not ask for a whole size history."""
+    """Generations ago at which each epoch starts, the first 0; None if these are drawn, or the study does not ask for a whole size history."""
     simulation = study.simulation
     if not isinstance(simulation, PiecewiseConstant):
         return None
-    if any(name not in study.targets for name in simulation.needed_parameters()):
+    if any(name not in study.targets for name in simulation.size_parameters):
         return None
-    return [0.0, *simulation.starts()]
+    fixed = simulation.with_constants({})
+    drawn = [name for name in simulation.needed_parameters() if name not in (*simulation.size_parameters, *fixed)]
+    return None if drawn else [0.0, *simulation.starts(fixed)]
 
 
 def history_table(predictions: pd.DataFrame, starts: Sequence[float]) -> pd.DataFrame:

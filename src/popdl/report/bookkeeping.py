@@ -52,7 +52,12 @@ def training_table(outcomes: Outcomes) -> list[dict[str, Any]]:
 
 def dropped(outcomes: Outcomes) -> list[dict[str, Any]]:
     """Everything that was left out, counted, with the reason; a count of zero says that it was looked for."""
-    rows = [*_dropped_imports(outcomes), *_dropped_simulations(outcomes), *_missing_targets(outcomes)]
+    rows = [
+        *_dropped_imports(outcomes),
+        *_redrawn(outcomes),
+        *_dropped_simulations(outcomes),
+        *_missing_targets(outcomes),
+    ]
     for name in outcomes.windows:
         rows += _dropped_windows(outcomes, name)
     return rows
@@ -72,6 +77,18 @@ def _dropped_imports(outcomes: Outcomes) -> Iterator[dict[str, Any]]:
         left_out.update(read_shard(path, kind="simulations").attributes["left_out"])
     for reason, number in left_out.items():
         yield _row("import", "files or records", reason.replace("_", " "), number)
+
+
+def _redrawn(outcomes: Outcomes) -> Iterator[dict[str, Any]]:
+    """Simulations that were repeated with the same parameters."""
+    redrawn: Counter[str] = Counter()
+    examples = 0
+    for path in shard_paths(outcomes.results.simulations(0).parent):
+        attributes = read_shard(path, kind="simulations").attributes
+        redrawn.update(attributes.get("redrawn", {}))
+        examples += attributes["num_examples"]
+    for reason, number in redrawn.items():
+        yield _row(SIMULATION, "simulations", f"simulated again: {reason}", number, examples + redrawn.total())
 
 
 def _dropped_simulations(outcomes: Outcomes) -> Iterator[dict[str, Any]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +15,18 @@ from pydantic import Field, field_validator, model_validator
 
 from popdl.config.base import Section
 from popdl.priors import Prior, drawing_order
+from popdl.simulators._labels import check_formula, check_statistics, evaluate
 
-__all__ = ["Example", "RecombinationMap", "Simulator"]
+__all__ = ["Example", "RecombinationMap", "Redrawn", "Simulator"]
+
+SEQUENCE_LENGTH = "sequence_length"
+
+
+class Redrawn(Exception):
+    """Raised by :meth:`Simulator.simulate` for a draw that cannot be used: the example is simulated again, and the reason counted.
+
+    The parameters stay the same, so that the prior remains what the config says.
+    """
 
 
 @dataclass(frozen=True)
@@ -36,6 +48,11 @@ class RecombinationMap(Section):
     """Genome build of the map, e.g. GRCh37."""
     region: tuple[float, float] | None = None
     """Use only this part of the map, in bp (null: all of it)."""
+
+
+def _is_empty(value: Any) -> bool:
+    """Keys that are not used are not written either, so that shards of older studies keep their bytes."""
+    return not value
 
 
 class Simulator(Section):
@@ -68,6 +85,14 @@ class Simulator(Section):
     """The coalescent with recombination (Hudson 1983), or its fast approximation SMC(k) with k = 1 bp."""
     discrete_genome: bool = True
     """Mutations fall on whole bp and can hit a site twice (true), or every mutation makes a new site (false)."""
+    derived: dict[str, str] = Field(default={}, exclude_if=_is_empty)
+    """Further labels: products and quotients of parameters, such as {rho: 4 * population_size * recombination_rate}; `sequence_length` and numbers may be factors."""
+    computed: list[str] = Field(default=[], exclude_if=_is_empty)
+    """Further labels: statistics of the simulated window, such as [tajimas_d], over all of its sites that have exactly two alleles."""
+    min_sites: int = Field(default=0, ge=0, exclude_if=_is_empty)
+    """An example with fewer sites of two alleles is simulated again with the same parameters, and counted in the report."""
+    keep_sites: int | None = Field(default=None, ge=1, exclude_if=_is_empty)
+    """Keep this many of the sites with two alleles, drawn at random, and simulate again where there are fewer (null: all sites)."""
 
     needs: ClassVar[tuple[str, ...]] = ()
     """Parameters that must have a prior."""
@@ -81,14 +106,17 @@ class Simulator(Section):
     @model_validator(mode="after")
     def _check(self) -> Simulator:
         missing = [name for name in self.needed_parameters() if name not in self.parameters]
-        unknown = [name for name in self.parameters if name not in self.needed_parameters()]
+        multipliers = {name for prior in self.priors.values() for name in prior.references}
+        allowed = {*self.needed_parameters(), *self.optional_parameters(), *multipliers}
+        unknown = [name for name in self.parameters if name not in allowed]
         if missing or unknown:
             raise ValueError(
                 f"parameters of {self.simulator}: expected {list(self.needed_parameters())}"
                 + (f", missing {missing}" if missing else "")
                 + (f", unknown {unknown}" if unknown else "")
             )
-        drawing_order(self.parameters)
+        drawing_order(self.priors)
+        self._check_labels()
         counts = self.num_haplotypes.values() if isinstance(self.num_haplotypes, dict) else [self.num_haplotypes]
         for count in counts:
             if count < 1 or count % self.ploidy:
@@ -99,9 +127,35 @@ class Simulator(Section):
             raise ValueError(f"num_haplotypes: at least 2 are needed, found {self.total_haplotypes}")
         return self
 
+    def _check_labels(self) -> None:
+        """Hold `derived` and `computed` to what is known."""
+        for name, formula in self.derived.items():
+            try:
+                check_formula(formula, [*self.priors, SEQUENCE_LENGTH])
+            except ValueError as error:
+                raise ValueError(f"derived.{name}: {error}") from None
+        try:
+            check_statistics(self.computed, self.total_haplotypes)
+        except ValueError as error:
+            raise ValueError(f"computed: {error}") from None
+        if twice := [name for name, number in Counter(self.parameter_names).items() if number > 1]:
+            raise ValueError(
+                f"parameters, derived, computed: {twice[0]} is there twice; give every label a name of its own"
+            )
+        if self.keep_sites is not None and self.keep_sites < self.min_sites:
+            raise ValueError(f"keep_sites: {self.keep_sites} is less than min_sites ({self.min_sites})")
+
     def needed_parameters(self) -> tuple[str, ...]:
         """Names that `parameters` must hold: ``needs``, unless the config decides."""
         return self.needs
+
+    def optional_parameters(self) -> tuple[str, ...]:
+        """Names that `parameters` may hold. A parameter by which another is multiplied may have any name."""
+        return ()
+
+    def unused_parameters(self, parameters: dict[str, float]) -> tuple[str, ...]:
+        """Parameters that mean nothing in this scenario, such as the strength of a sweep where there is none: missing as labels."""
+        return ()
 
     @property
     def total_haplotypes(self) -> int:
@@ -130,10 +184,32 @@ class Simulator(Section):
     @property
     def parameter_names(self) -> list[str]:
         """Names of all values that an example is labelled with: targets are chosen among these."""
-        return [*self.priors, *self.derived_parameters()]
+        return [*self.priors, *self.derived_parameters(), *self.derived, *self.computed]
+
+    def with_constants(self, parameters: dict[str, float]) -> dict[str, float]:
+        """Parameters, and the value of every one that is fixed in the config."""
+        fixed = {
+            name: float(prior.arguments[0])  # type: ignore[index]
+            for name, prior in self.priors.items()
+            if not prior.is_random
+        }
+        return fixed | parameters
+
+    def labels(self, parameters: dict[str, float]) -> dict[str, float]:
+        """All labels of a scenario but those that are computed from what was simulated; NaN where missing.
+
+        Parameters
+        ----------
+        parameters
+            One value for each of ``priors``.
+        """
+        drawn = parameters | dict.fromkeys(self.unused_parameters(parameters), math.nan)
+        factors = {**drawn, SEQUENCE_LENGTH: self.sequence_length}
+        formulas = {name: evaluate(formula, factors) for name, formula in self.derived.items()}
+        return {**drawn, **self.derive(parameters), **formulas}
 
     def derived_parameters(self) -> tuple[str, ...]:
-        """Names of further labels that :meth:`derive` computes from the drawn parameters."""
+        """Names of further labels that :meth:`derive` computes from the drawn parameters, whatever the config says."""
         return ()
 
     def derive(self, parameters: dict[str, float]) -> dict[str, float]:
@@ -142,7 +218,8 @@ class Simulator(Section):
 
     def input_files(self) -> list[Path]:
         """Files that a simulation reads: a job must run again when one of them changes."""
-        return [self.recombination_rate.map] if isinstance(self.recombination_rate, RecombinationMap) else []
+        maps = [prior.map_file for prior in self.priors.values() if prior.map_file is not None]
+        return [*maps, self.recombination_rate.map] if isinstance(self.recombination_rate, RecombinationMap) else maps
 
     def simulate(self, parameters: dict[str, float], generator: np.random.Generator) -> Example:
         """Simulate one window.
@@ -153,6 +230,11 @@ class Simulator(Section):
             One value for each of ``priors``, in the units of the config.
         generator
             The only source of randomness.
+
+        Raises
+        ------
+        Redrawn
+            If this draw cannot be used, and another one with the same parameters may be.
         """
         tree_sequence = self.tree_sequence(parameters, generator)
         return Example(tree_sequence.genotype_matrix().astype(np.int8), tree_sequence.sites_position)

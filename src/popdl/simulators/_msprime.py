@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import math
-import zlib
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
-from pathlib import Path
 
 import msprime
 import numpy as np
@@ -18,10 +16,9 @@ from popdl.errors import PopdlError
 from popdl.priors import Prior
 from popdl.seeds import msprime_seed
 from popdl.simulators._base import RecombinationMap, Simulator
+from popdl.simulators._maps import read_hapmap
 
 __all__ = ["MsprimeSimulator"]
-
-SMCK = msprime.SMCK(k=1)
 
 
 class MsprimeSimulator(Simulator):
@@ -37,7 +34,7 @@ class MsprimeSimulator(Simulator):
                 raise ValueError(
                     f"{name}: a rate cannot be negative, but the prior reaches down to {prior.lower_bound:g}"
                 )
-        for name in self.positive_parameters():
+        for name in [name for name in self.positive_parameters() if name in self.parameters]:
             bound = self.parameters[name].lower_bound
             if bound is not None and bound <= 0:
                 raise ValueError(f"parameters.{name}: must be positive, but the prior reaches down to {bound:g}")
@@ -75,22 +72,8 @@ class MsprimeSimulator(Simulator):
             If msprime refuses the parameters, or the recombination map cannot be used.
         """
         recombination = self._recombination(parameters, generator)
-        samples: int | dict[str, int] = (
-            {name: count // self.ploidy for name, count in self.num_haplotypes.items()}
-            if isinstance(self.num_haplotypes, dict)
-            else self.num_haplotypes // self.ploidy
-        )
         try:
-            ancestry = msprime.sim_ancestry(
-                samples=samples,
-                demography=self.demography(parameters),
-                ploidy=self.ploidy,
-                recombination_rate=recombination,
-                discrete_genome=self.discrete_genome,
-                model=SMCK if self.ancestry_model == "smck" else None,
-                random_seed=msprime_seed(generator),
-                record_provenance=False,
-            )
+            ancestry = self.ancestry(parameters, recombination, generator)
             return msprime.sim_mutations(
                 ancestry,
                 rate=_uniform(self.sequence_length, parameters["mutation_rate"]),
@@ -101,6 +84,44 @@ class MsprimeSimulator(Simulator):
         except (ValueError, InputError, LibraryError) as error:
             values = ", ".join(f"{name} = {value:g}" for name, value in parameters.items())
             raise PopdlError(f"simulation: msprime refuses {values}: {error}; check the priors.") from error
+
+    def ancestry(
+        self, parameters: dict[str, float], recombination: msprime.RateMap, generator: np.random.Generator
+    ) -> tskit.TreeSequence:
+        """Simulate the ancestry of one window; ``recombination`` holds the rates along it."""
+        return self.run(parameters, recombination, generator, [self.coalescent()])
+
+    def coalescent(self, duration: float | None = None) -> msprime.AncestryModel:
+        """The ancestry model of the config, for so many generations (default: to the end)."""
+        return (
+            msprime.SMCK(k=1, duration=duration)
+            if self.ancestry_model == "smck"
+            else msprime.StandardCoalescent(duration=duration)
+        )
+
+    def run(
+        self,
+        parameters: dict[str, float],
+        recombination: msprime.RateMap,
+        generator: np.random.Generator,
+        models: Sequence[msprime.AncestryModel],
+    ) -> tskit.TreeSequence:
+        """Run msprime's ancestry models, from recent to old."""
+        samples: int | dict[str, int] = (
+            {name: count // self.ploidy for name, count in self.num_haplotypes.items()}
+            if isinstance(self.num_haplotypes, dict)
+            else self.num_haplotypes // self.ploidy
+        )
+        return msprime.sim_ancestry(
+            samples=samples,
+            demography=self.demography(parameters),
+            ploidy=self.ploidy,
+            recombination_rate=recombination,
+            discrete_genome=self.discrete_genome,
+            model=list(models),
+            random_seed=msprime_seed(generator),
+            record_provenance=False,
+        )
 
     def _recombination(self, parameters: dict[str, float], generator: np.random.Generator) -> msprime.RateMap:
         """Recombination along the window: uniform, or a random stretch of the map."""
@@ -115,7 +136,7 @@ class MsprimeSimulator(Simulator):
         """The part of the recombination map from which windows are taken, starting at 0."""
         assert isinstance(self.recombination_rate, RecombinationMap)
         path = self.recombination_rate.map
-        rate_map = _read_hapmap(path)
+        rate_map = read_hapmap(path)
         known = np.flatnonzero(~np.isnan(rate_map.rate))
         left, right = rate_map.left[known[0]], rate_map.right[known[-1]]
         if self.recombination_rate.region is not None:
@@ -133,21 +154,3 @@ class MsprimeSimulator(Simulator):
 def _uniform(sequence_length: float, rate: float) -> msprime.RateMap:
     """A uniform map; building one costs as much as simulating a short window does, and most studies have a single rate."""
     return msprime.RateMap.uniform(sequence_length, rate)
-
-
-def _read_hapmap(path: Path) -> msprime.RateMap:
-    """Read a map in HapMap format. The contig's name is not looked at: a map is one contig's."""
-    try:
-        content = path.read_bytes()
-        lines = (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content).decode().splitlines()
-        if len(lines) < 2:
-            raise ValueError(f"it has {len(lines)} lines")
-        return msprime.RateMap.read_hapmap(lines, has_header=not lines[0].split()[1].isdecimal())
-    except OSError as error:
-        reason = error.strerror or str(error)
-    except (ValueError, IndexError, EOFError, zlib.error) as error:
-        reason = str(error)
-    raise PopdlError(
-        f"{path}: cannot read the recombination map: {reason}; "
-        "expected HapMap format: chromosome, position (bp), rate (cM/Mb), map (cM), for one chromosome in order."
-    )

@@ -58,7 +58,7 @@ class Command(Simulator):
         for needed in ["seed", *([OUTPUT] if self.output == "trees" else [])]:
             if needed not in used:
                 raise ValueError(f"command: there is no {{{needed}}} in it, so examples would not differ as they must")
-        multipliers = {prior.times for prior in self.priors.values()}
+        multipliers = {name for prior in self.priors.values() for name in prior.references}
         for name in self.parameters:
             if name not in used | multipliers:
                 raise ValueError(f"command: the parameter {name} is not used in it; write {{{name}}}")
