@@ -569,6 +569,8 @@ def test_views() -> None:
         ("rotate", {}, {"whole": False}, "only a whole genome can be turned"),
         ("rotate", {}, {"positions": "distance"}, "does not say where a window starts"),
         ("reformat", {"to": "distance"}, {"positions": "none"}, "it needs positions"),
+        ("sort", {}, {"populations": 2}, "haplotypes of one population, found 2"),
+        ("subsample", {"individuals": 2}, {"populations": 2}, "haplotypes of one population, found 2"),
         ("sort", {}, {"phased": False}, "cannot be sorted where phase is ignored"),
         ("shuffle_phase", {}, {"ploidy": 1}, "ploidy 1 have no phase"),
         ("shuffle_phase", {}, {"phased": False}, "has removed the phase already"),

@@ -41,6 +41,8 @@ class Form:
     """Whether those of one individual are neighbours and individuals are in the order given: sorting ends that."""
     phased: bool
     """False where every individual's alleles are written in the order 1, 0, missing (``encoding.phase: ignore``)."""
+    populations: int = 1
+    """How many populations the rows come from, one after the other."""
 
     @classmethod
     def of(cls, encoder: Encoder) -> Form:
@@ -56,7 +58,16 @@ class Form:
             ploidy=encoder.ploidy,
             individuals=settings.sort == "none",
             phased=settings.phase == "keep",
+            populations=len(encoder.populations),
         )
+
+    def need_one_population(self) -> None:
+        """Raise :class:`ValueError` where a transform would mix the rows of several populations."""
+        if self.populations > 1:
+            raise ValueError(
+                f"it takes the haplotypes of one population, found {self.populations}, which it would mix up; "
+                "leave it out (`encoding.sort` sorts within each population)"
+            )
 
     def need_positions(self, *styles: str) -> None:
         """Raise :class:`ValueError` unless positions are written in one of these styles (default: in any)."""

@@ -26,6 +26,7 @@ class Sort(Transform):
 
     def __init__(self, settings: Any, form: Form) -> None:
         super().__init__(settings, form)
+        form.need_one_population()
         if not form.phased:
             raise ValueError("haplotypes cannot be sorted where phase is ignored; use `encoding.phase: keep`")
 

@@ -41,6 +41,7 @@ class Subsample(Transform):
 
     def __init__(self, settings: Any, form: Form) -> None:
         super().__init__(settings, form)
+        form.need_one_population()
         form.need_individuals()
         if settings.most * form.ploidy > form.fewest_haplotypes:
             raise ValueError(
@@ -67,7 +68,7 @@ class Subsample(Transform):
         if number < self.settings.most:
             number = int(torch.randint(number, self.settings.most + 1, (), generator=generator, device=device))
         if generator is None:
-            # Spread, not the first ones: where a sample has several populations, each then keeps its share.
+            # Spread, not the first ones, which may be relatives or from one place.
             chosen = (torch.arange(number, device=device) * individuals // number).expand(batch, number)
         else:
             order = torch.rand(batch, individuals, generator=generator, device=device).argsort(dim=1)
