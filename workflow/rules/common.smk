@@ -10,10 +10,18 @@ from pathlib import Path
 ROOT = Path(workflow.current_basedir).parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 
-from popdl.config.reading import in_any_order, numbers_from_strings
+from popdl.config.reading import INHERITS, in_any_order, numbers_from_strings, read_configs
+from popdl.errors import PopdlError
 from popdl.formats._files import matches
 from popdl.stages import STAGES
 
+if config.get(INHERITS):
+    # Snakemake has merged the files as they are; what they inherit must come before what they and --config change.
+    try:
+        config = read_configs(workflow.configfiles, workflow.config_settings.config)
+    except PopdlError as error:
+        print(error, file=sys.stderr)
+        os._exit(2)
 config = numbers_from_strings(config)
 
 

@@ -12,7 +12,7 @@ from popdl import plugins
 from popdl.config.application import Application
 from popdl.config.base import Section, explain, refusal, suggestion, validate
 from popdl.config.encoding import Encoding
-from popdl.config.reading import numbers_from_strings, read_yaml
+from popdl.config.reading import INHERITS, NULL_IS_A_VALUE, numbers_from_strings, read_config
 from popdl.config.training import Evaluation, Splits, Target, Training
 from popdl.errors import PopdlError
 from popdl.files import write_text
@@ -46,6 +46,8 @@ class Study(Section):
 
     model_config = ConfigDict(serialize_by_alias=True)
 
+    inherits: str | None = None
+    """Another config, its path seen from this file: all its keys but `study` hold here too, where this file does not change them."""
     study: Name
     """Name of the study; its results are in `results/<study>/`."""
     description: str = ""
@@ -227,6 +229,8 @@ def build_study(values: Any, *, where: str = "config") -> Study:
     """Build a study from plain values, or raise a :class:`PopdlError` that lists everything wrong with them."""
     if not isinstance(values, dict):
         raise PopdlError(f"{where}: expected a mapping of sections, found {type(values).__name__}.")
+    if values.get(INHERITS) is not None:
+        raise PopdlError(f"{where}: only a config in a file can inherit; give the file itself, or all of its keys.")
     values = numbers_from_strings(values)
     problems: list[str] = []
     if values.get("simulation") is not None and values.get("import") is not None:
@@ -255,14 +259,21 @@ def build_study(values: Any, *, where: str = "config") -> Study:
 
 
 def load_study(path: str | Path) -> Study:
-    """Read a study from a YAML file."""
-    return build_study(read_yaml(path), where=str(path))
+    """Read a study from a YAML file, and from those that it inherits from."""
+    return build_study(read_config(path), where=str(path))
 
 
 def study_text(study: Study) -> str:
     """A study as YAML with every default spelled out; running it repeats the study."""
-    values = study.model_dump(mode="json", exclude_none=True)
+    values = _given(study.model_dump(mode="json"))
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _given(value: Any) -> Any:
+    """Leave out keys whose null says that they are not given."""
+    if isinstance(value, dict):
+        return {key: _given(item) for key, item in value.items() if item is not None or key in NULL_IS_A_VALUE}
+    return [_given(item) for item in value] if isinstance(value, list) else value
 
 
 def write_study(study: Study, path: Path) -> None:
