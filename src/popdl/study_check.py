@@ -36,6 +36,7 @@ def check_study(study: Study, *, config_only: bool = False) -> list[str]:
     if config_only:
         return problems
     problems += _problems(partial(_check_one_draw if study.simulation else _check_import, study))
+    problems += _problems(partial(_check_splits, study))
     for name, application in study.applications.items():
         found = _problems(partial(_check_application, application, study))
         problems += [f"applications.{name}: {problem}" for problem in found]
@@ -89,6 +90,16 @@ def _check_import(study: Study) -> list[str]:
     (first,) = read_examples(study.import_, survey(study.import_), 0, 1, seed=study.seed)
     encoder = Encoder.of(study)
     encoder.encode(first.example.genotypes, first.example.positions, seeds.generator(study.seed, "encoding", 0))
+    return []
+
+
+def _check_splits(study: Study) -> list[str]:
+    """Read the user's table of splits."""
+    from popdl.splits import read_assignment
+
+    if study.splits.file is not None:
+        assert study.splits.column is not None
+        read_assignment(study.splits.file, study.splits.column, num_scenarios=study.source.num_scenarios)
     return []
 
 

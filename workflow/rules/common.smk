@@ -10,7 +10,12 @@ from pathlib import Path
 ROOT = Path(workflow.current_basedir).parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 
-from popdl.config.reading import INHERITS, in_any_order, numbers_from_strings, read_configs
+from popdl.config.reading import (
+    INHERITS,
+    in_any_order,
+    numbers_from_strings,
+    read_configs,
+)
 from popdl.errors import PopdlError
 from popdl.formats._files import matches
 from popdl.stages import STAGES

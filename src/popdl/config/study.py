@@ -63,7 +63,7 @@ class Study(Section):
     encoding: Encoding = Encoding()
     """How genotypes become arrays."""
     splits: Splits = Splits()
-    """Shares of the scenarios used for training, validation and test."""
+    """Which scenarios train, validate and test."""
     networks: dict[Name, dict[str, Any]] = Field(min_length=1)
     """The networks that are trained, each with its options; `name:` tells which network it is where the key does not."""
     training: Training = Training()
@@ -79,7 +79,7 @@ class Study(Section):
     def _check(self) -> Study:
         if (self.simulation is None) == (self.import_ is None):
             raise ValueError(ONE_ORIGIN)
-        problems = [*self._target_problems()]
+        problems = [*self._target_problems(), *self._split_problems()]
         for name in self.baselines:
             if not plugins.is_file(name) and name not in plugins.known("baselines"):
                 problems.append(f"baselines: {name!r} is not known; {suggestion(name, plugins.known('baselines'))}")
@@ -134,6 +134,36 @@ class Study(Section):
                 problems.append(
                     f"targets.{name}: scale log needs positive values, but the prior reaches down to {prior.lower_bound:g}"
                 )
+        return problems
+
+    def _split_problems(self) -> list[str]:
+        splits, problems = self.splits, []
+        if splits.column is None:
+            highest = self.source.num_scenarios - 1
+            for name in splits.lists:
+                last = max(last for _, last in splits.ranges(name))
+                if last > highest:
+                    problems.append(f"splits.{name}: there is no scenario {last}; this study has 0 to {highest}")
+        elif splits.file is None:
+            names = self.source.parameter_names
+            prior = self.source.priors.get(splits.column)
+            if splits.column not in names:
+                hint = "; name a column of import.table under import.parameters, with `classes` if it holds words"
+                problems.append(
+                    f"splits.column: there is no parameter {splits.column!r}; {suggestion(splits.column, names)}"
+                    + (hint if self.import_ is not None else "")
+                )
+            elif prior is not None and not prior.classes:
+                problems.append(
+                    f"splits.column: the prior of {splits.column!r} is no `choice`, so it has no values to name"
+                )
+            elif prior is not None:
+                problems += [
+                    f"splits.{name}: {splits.column!r} has no value {word!r}; {suggestion(word, prior.classes)}"
+                    for name in splits.lists
+                    for word in splits.words(name)
+                    if word not in prior.classes
+                ]
         return problems
 
     def _application_problems(self, application: Application) -> list[str]:
