@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Results"]
+__all__ = ["ENSEMBLE", "Results"]
+
+ENSEMBLE = "ensemble"
+"""In names such as ``exchangeable/ensemble``: what stands where others have the number of the replicate."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,10 @@ class Results:
     def model(self, network: str) -> Path:
         """``network`` is the name of one training, e.g. ``exchangeable/0``."""
         return self.folder / "models" / f"{network}.safetensors"
+
+    def ensemble(self, key: str) -> Path:
+        """The replicates of one network together."""
+        return self.folder / "models" / key / f"{ENSEMBLE}.json"
 
     def history(self, network: str) -> Path:
         return self.folder / "models" / f"{network}.history.csv"

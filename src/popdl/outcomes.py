@@ -28,11 +28,11 @@ class Outcomes:
     metrics: dict[str, Any]
     """``metrics.json``."""
     test: dict[str, pd.DataFrame]
-    """Test predictions of each network."""
+    """Test predictions of each network and ensemble."""
     histories: dict[str, pd.DataFrame]
     """Training history of each network."""
     windows: dict[str, dict[str, pd.DataFrame]]
-    """Predictions along the genome, by application and network; ``outside_domain`` is bool."""
+    """Predictions along the genome, by application and network or ensemble; ``outside_domain`` is bool."""
     realism: dict[str, pd.DataFrame]
     """Statistics of windows and simulations, by application; ``outside_domain`` is bool."""
 
@@ -52,7 +52,12 @@ class Outcomes:
     @property
     def networks(self) -> list[str]:
         """Names of the trained networks, ``network/replicate``, the best one first."""
-        return sorted(self.test, key=lambda name: name != self.best)
+        return sorted(self.histories, key=lambda name: name != self.best)
+
+    @property
+    def ensembles(self) -> list[str]:
+        """Names of the ensembles, ``network/ensemble``."""
+        return [name for name in self.test if name not in self.histories]
 
     def true_values(self, application: str) -> dict[str, float]:
         """Value of every target in an application that was simulated; empty for a real genome."""
@@ -75,13 +80,14 @@ def read_outcomes(results: Path, study: Study) -> Outcomes:
     layout = Results(results)
     try:
         metrics = json.loads(layout.metrics.read_text(encoding="utf-8"))
-        names = [name for name, model in metrics["models"].items() if model["kind"] == "network"]
+        kinds = {name: model["kind"] for name, model in metrics["models"].items()}
+        names = [name for name, kind in kinds.items() if kind != "baseline"]
         return Outcomes(
             study=study,
             results=layout,
             metrics=metrics,
             test={name: read_predictions(layout.test_predictions(name), metrics["targets"]) for name in names},
-            histories={name: pd.read_csv(layout.history(name)) for name in names},
+            histories={name: pd.read_csv(layout.history(name)) for name in names if kinds[name] == "network"},
             windows={
                 application: {
                     name: _read_windows(layout.application(application) / f"{name}.windows.tsv", metrics["targets"])

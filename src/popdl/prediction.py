@@ -1,7 +1,7 @@
 """From models and encoded data to tables of predictions, in natural units.
 
-Several models are averaged: outputs on each target's scale (log10 for `log`), probabilities of classes. Their intervals
-take the widest of the models' half-widths.
+Several models are averaged: outputs on each target's scale (log10 for `log`), probabilities of classes. The intervals of
+an ensemble are calibrated for the average; those of models that are merely given together take the widest half-width.
 """
 
 from __future__ import annotations
@@ -19,18 +19,20 @@ import torch
 from popdl.config.application import Application
 from popdl.config.base import validate
 from popdl.dataset import open_shards, read_parameters
+from popdl.ensembles import HalfWidths, load_models, write_ensemble
 from popdl.errors import PopdlError
 from popdl.files import write_text
+from popdl.intervals import half_width
 from popdl.loader import PackedData
 from popdl.memory import keep_freed_memory
-from popdl.model import Model, load_model
+from popdl.model import Model
 from popdl.module import predict_outputs
 from popdl.realism import assess
 from popdl.scaling import TargetScaling
 from popdl.splits import read_splits
 from popdl.store import read_shard
 
-__all__ = ["predict_arrays", "predict_test", "predict_vcf", "predict_windows"]
+__all__ = ["combine_replicates", "predict_arrays", "predict_test", "predict_vcf", "predict_windows"]
 
 log = logging.getLogger("popdl")
 
@@ -39,7 +41,12 @@ BATCH_SIZE = 64
 
 
 def predict_arrays(
-    models: Sequence[Model], data: PackedData, rows: np.ndarray, *, batch_size: int = BATCH_SIZE
+    models: Sequence[Model],
+    data: PackedData,
+    rows: np.ndarray,
+    *,
+    batch_size: int = BATCH_SIZE,
+    half_widths: HalfWidths | None = None,
 ) -> pd.DataFrame:
     """Predict encoded examples.
 
@@ -53,6 +60,8 @@ def predict_arrays(
         Which examples.
     batch_size
         Examples at once.
+    half_widths
+        Of the intervals of an ensemble; None takes the widest of the models' own.
 
     Returns
     -------
@@ -87,7 +96,8 @@ def predict_arrays(
         value = np.mean(
             [_on_scale(model, name, part[:, 0].numpy()) for model, part in zip(models, parts, strict=True)], axis=0
         )
-        widths = [model.card["intervals"]["half_widths"].get(name) for model in models]
+        given = [half_widths] if half_widths else [model.card["intervals"]["half_widths"] for model in models]
+        widths: list[Any] = [known.get(name) for known in given]
         width = np.nan if None in widths else max(widths)
         for column, values in ((name, value), (f"{name}_low", value - width), (f"{name}_high", value + width)):
             columns[column] = 10**values if target.scale == "log" else values
@@ -100,7 +110,7 @@ def predict_test(model: Path, *, shards: Sequence[Path], splits: Path, output: P
     Parameters
     ----------
     model
-        The model file.
+        The model file, or an ensemble.
     shards
         All encoded shards of the dataset.
     splits
@@ -108,12 +118,9 @@ def predict_test(model: Path, *, shards: Sequence[Path], splits: Path, output: P
     output
         TSV with the column ``example``, and for each target ``<t>_true`` and the columns of :func:`predict_arrays`.
     """
-    loaded = load_model(model)
-    rows = np.flatnonzero(read_splits(splits)["split"] == "test")
-    truths = read_parameters(open_shards(shards), list(loaded.card["targets"]))[rows]
-    data = PackedData.from_shards(shards, rows=rows)
-    table = predict_arrays([loaded], data, np.arange(len(rows)))
-    for number, (name, target) in enumerate(_common_scaling([loaded]).targets.items()):
+    loaded, half_widths = load_models([model])
+    rows, truths, table = _predict_split("test", loaded, half_widths, shards=shards, splits=splits)
+    for number, (name, target) in enumerate(_common_scaling(loaded).targets.items()):
         truth: Any = truths[:, number]
         if target.task == "classification":
             truth = [
@@ -125,13 +132,50 @@ def predict_test(model: Path, *, shards: Sequence[Path], splits: Path, output: P
     write_text(output, table.to_csv(sep="\t", index=False, na_rep=".", lineterminator="\n"))
 
 
+def combine_replicates(models: Sequence[Path], *, shards: Sequence[Path], splits: Path, output: Path) -> None:
+    """Make an ensemble of the replicates of a network: their average, with intervals calibrated on the validation split.
+
+    Parameters
+    ----------
+    models
+        The model files.
+    shards
+        All encoded shards of the dataset.
+    splits
+        ``splits.tsv``.
+    output
+        The ensemble, a JSON file in the folder of the models.
+    """
+    loaded, _ = load_models(models)
+    _, truths, table = _predict_split("validation", loaded, None, shards=shards, splits=splits)
+    coverage = loaded[0].card["intervals"]["coverage"]
+    half_widths: dict[str, float | None] = {}
+    for number, (name, target) in enumerate(_common_scaling(loaded).targets.items()):
+        if target.task == "regression":
+            pair = truths[:, number], table[name].to_numpy()
+            truth, predicted = (np.log10(values) for values in pair) if target.scale == "log" else pair
+            width = half_width(truth - predicted, coverage)
+            half_widths[name] = width if np.isfinite(width) else None
+    write_ensemble(output, loaded, half_widths)
+
+
+def _predict_split(
+    name: str, models: Sequence[Model], half_widths: HalfWidths | None, *, shards: Sequence[Path], splits: Path
+) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
+    """Numbers of the examples of a split, their true values in natural units, and their predictions."""
+    rows = np.flatnonzero(read_splits(splits)["split"] == name)
+    truths = read_parameters(open_shards(shards), list(models[0].card["targets"]))[rows]
+    data = PackedData.from_shards(shards, rows=rows)
+    return rows, truths, predict_arrays(models, data, np.arange(len(rows)), half_widths=half_widths)
+
+
 def predict_windows(models: Sequence[Path], *, windows: Path, output: Path, bed: Path) -> None:
     """Predict the windows of a genome.
 
     Parameters
     ----------
     models
-        Model files; several are averaged.
+        Model files, which are averaged, or one ensemble.
     windows
         Encoded shard of kind ``windows``.
     output
@@ -143,7 +187,7 @@ def predict_windows(models: Sequence[Path], *, windows: Path, output: Path, bed:
         The same windows as BED6+: ``name`` is ``window_<number>``, ``score`` is 10 × (100 − domain_percentile), 0 where
         there is no prediction, ``strand`` is ``.``; the columns after that are those of the TSV from ``n_sites`` on.
     """
-    loaded = [load_model(path) for path in models]
+    loaded, half_widths = load_models(models)
     shard = read_shard(windows, kind="windows")
     data = PackedData.from_shards([windows], kind="windows")
     reasons = np.array(shard.attributes["reasons"], dtype=object)
@@ -156,7 +200,7 @@ def predict_windows(models: Sequence[Path], *, windows: Path, output: Path, bed:
             "n_sites": shard["num_sites_window"],
         }
     )
-    predictions = predict_arrays(loaded, data, rows)
+    predictions = predict_arrays(loaded, data, rows, half_widths=half_widths)
     table = table.join(predictions.set_index(pd.Index(rows)))
     assessment = assess(loaded[0].card["realism"], shard["statistics"][rows])
     table["outside_domain"] = pd.Series(np.where(assessment.outside, "yes", "no"), index=rows, dtype=object)
@@ -187,7 +231,7 @@ def predict_vcf(models: Sequence[Path], *, application: Mapping[str, Any], seed:
     Parameters
     ----------
     models
-        Model files; several are averaged.
+        Model files, which are averaged, or one ensemble.
     application
         As in the config under ``applications.<name>``; None counts as not given. Windows without ``size`` and ``sites`` are
         as long as those the model was trained on.
@@ -198,7 +242,7 @@ def predict_vcf(models: Sequence[Path], *, application: Mapping[str, Any], seed:
     """
     from popdl.windows import encode_windows
 
-    encoder = load_model(models[0]).encoder
+    encoder = load_models(models)[0][0].encoder
     values = {key: value for key, value in application.items() if value is not None}
     windows = {key: value for key, value in values.get("windows", {}).items() if value is not None}
     if not {"size", "sites"} & set(windows):

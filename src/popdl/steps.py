@@ -13,7 +13,7 @@ from pathlib import Path
 
 from popdl.config.study import Study, write_study
 from popdl.errors import PopdlError
-from popdl.layout import Results
+from popdl.layout import ENSEMBLE, Results
 
 __all__ = ["apply", "encode", "evaluate", "import_", "network_names", "report", "simulate", "split", "train"]
 
@@ -28,6 +28,15 @@ def shards(study: Study) -> range:
 def network_names(study: Study) -> list[str]:
     """Every training of a study as ``network/replicate``."""
     return [f"{key}/{replicate}" for key in study.networks for replicate in range(study.training.replicates)]
+
+
+def predictors(study: Study, results: Results) -> dict[str, Path]:
+    """The file behind every name that predicts: each training, and the ensemble of each network that has replicates."""
+    ensembles = study.networks if study.training.replicates > 1 else []
+    return {
+        **{name: results.model(name) for name in network_names(study)},
+        **{f"{key}/{ENSEMBLE}": results.ensemble(key) for key in ensembles},
+    }
 
 
 def _need(paths: Iterable[Path], step: str) -> list[Path]:
@@ -142,13 +151,17 @@ def evaluate(study: Study, results: Results) -> None:
     from popdl.baselines._base import fit_baseline
     from popdl.evaluation import evaluate as score
     from popdl.model import publish_model
-    from popdl.prediction import predict_test
+    from popdl.prediction import combine_replicates, predict_test
 
     names = network_names(study)
     _need((results.model(name) for name in names), "train")
-    for name in names:
+    for name, file in predictors(study, results).items():
+        if name not in names:
+            key = name.rpartition("/")[0]
+            members = [results.model(f"{key}/{replicate}") for replicate in range(study.training.replicates)]
+            combine_replicates(members, shards=_dataset(study, results), splits=results.splits, output=file)
         predict_test(
-            results.model(name),
+            file,
             shards=_dataset(study, results),
             splits=results.splits,
             output=results.test_predictions(name),
@@ -172,6 +185,7 @@ def evaluate(study: Study, results: Results) -> None:
         output=results.metrics,
         table=results.metrics_table,
         replicates=study.source.replicates,
+        ensembles={name: results.test_predictions(name) for name in predictors(study, results) if name not in names},
     )
     publish_model({name: results.model(name) for name in names}, metrics=results.metrics, output=results.shared_model)
 
@@ -195,12 +209,12 @@ def apply(study: Study, results: Results) -> None:
         assert vcf is not None
         windows = folder / "windows.zarr"
         encode_windows(vcf, application=application, encoder=Encoder.of(study), seed=study.seed, output=windows)
-        for network in network_names(study):
+        for predictor, file in predictors(study, results).items():
             predict_windows(
-                [results.model(network)],
+                [file],
                 windows=windows,
-                output=folder / f"{network}.windows.tsv",
-                bed=folder / f"{network}.windows.bed",
+                output=folder / f"{predictor}.windows.tsv",
+                bed=folder / f"{predictor}.windows.bed",
             )
         compare_windows(results.shared_model, windows=windows, output=folder / "realism.tsv")
 

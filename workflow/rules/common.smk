@@ -18,6 +18,7 @@ from popdl.config.reading import (
 )
 from popdl.errors import PopdlError
 from popdl.formats._files import matches
+from popdl.layout import ENSEMBLE
 from popdl.stages import STAGES
 
 if config.get(INHERITS):
@@ -72,10 +73,14 @@ NUM_REPLICATES = SIMULATION.get("replicates", 1)
 SHARD_SIZE = SIMULATION.get("shard_size", 500)
 NUM_EXAMPLES = SIMULATION["num_scenarios"] * NUM_REPLICATES
 SHARDS = range(-(-NUM_EXAMPLES // SHARD_SIZE))
+REPLICATES = range(config.get("training", {}).get("replicates", 1))
 MODELS = [
     f"{network}/{replicate}"
     for network in config["networks"]
-    for replicate in range(config.get("training", {}).get("replicates", 1))
+    for replicate in REPLICATES
+]
+ENSEMBLES = [
+    f"{network}/{ENSEMBLE}" for network in config["networks"] if len(REPLICATES) > 1
 ]
 BASELINES = config.get("baselines", ["prior_mean", "ridge_sfs", "boosted_trees"])
 APPLICATIONS = list(config.get("applications", {}))
@@ -84,7 +89,7 @@ APPLICATIONS = list(config.get("applications", {}))
 wildcard_constraints:
     shard=r"\d+",
     network="|".join(config["networks"]),
-    replicate=r"\d+",
+    replicate=rf"\d+|{ENSEMBLE}",
     baseline="|".join(BASELINES) or "none",
     application="|".join(APPLICATIONS) or "none",
 
@@ -100,6 +105,22 @@ def shard_scenarios(wildcards):
 def plugin(name):
     """The user's own file behind a name such as `plugins/my_model.py:MyModel`, as a list for `input:`."""
     return [name.rpartition(":")[0]] if ".py:" in name else []
+
+
+def members(wildcards):
+    """The models of an ensemble, and none for a single training."""
+    if wildcards.get("replicate", ENSEMBLE) != ENSEMBLE:
+        return []
+    return [
+        f"{RESULTS}/models/{wildcards.network}/{number}.safetensors"
+        for number in REPLICATES
+    ]
+
+
+def predictor(wildcards):
+    """The file that predicts: a model, or an ensemble of models."""
+    ending = "json" if wildcards.replicate == ENSEMBLE else "safetensors"
+    return f"{RESULTS}/models/{wildcards.network}/{wildcards.replicate}.{ending}"
 
 
 def network_plugin(wildcards):

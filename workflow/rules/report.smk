@@ -25,7 +25,7 @@ rule draw_figures:
         windows=expand(
             "<results>/applications/{application}/{model}.windows.tsv",
             application=APPLICATIONS,
-            model=MODELS,
+            model=[*MODELS, *ENSEMBLES],
         ),
         realism=expand(
             "<results>/applications/{application}/realism.tsv",

@@ -40,9 +40,34 @@ rule train:
         "../scripts/train.py"
 
 
+rule combine_replicates:
+    input:
+        models=members,
+        shards=expand("<results>/dataset.zarr/shard_{shard}", shard=SHARDS),
+        splits="<results>/splits.tsv",
+    output:
+        f"<results>/models/{{network}}/{ENSEMBLE}.json",
+    log:
+        "<logs>/combine_replicates/{network}.log",
+    benchmark:
+        "<benchmarks>/combine_replicates/{network}.tsv"
+    conda:
+        "../../envs/gpu.yaml"
+    threads: section("training").get("threads", 1)
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime=60,
+    params:
+        stage=STAGES["prediction"],
+    script:
+        "../scripts/combine_replicates.py"
+
+
 rule predict_test:
     input:
-        model="<results>/models/{network}/{replicate}.safetensors",
+        model=predictor,
+        members=members,
         shards=expand("<results>/dataset.zarr/shard_{shard}", shard=SHARDS),
         splits="<results>/splits.tsv",
     output:

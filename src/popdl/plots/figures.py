@@ -63,7 +63,7 @@ def make_figures(*, results: Path, study: Study, output: Path) -> None:
     with matplotlib.rc_context(RC):
         _priors(outcomes, output)
         _training(outcomes, output)
-        for network in outcomes.networks:
+        for network in [*outcomes.networks, *outcomes.ensembles]:
             _parity(outcomes, network, output)
         _size_history(outcomes, output)
         _scores(outcomes, output)
@@ -178,7 +178,11 @@ def _numbers(metrics: Mapping[str, Mapping[str, float | None]]) -> dict[str, dic
 
 def _scores(outcomes: Outcomes, output: Path) -> None:
     models = outcomes.metrics["models"]
-    names = [*outcomes.networks, *(name for name, model in models.items() if model["kind"] == "baseline")]
+    names = [
+        *outcomes.networks,
+        *outcomes.ensembles,
+        *(name for name, model in models.items() if model["kind"] == "baseline"),
+    ]
 
     def paint(target: str, ax: Axes) -> None:
         metric = "r2" if outcomes.targets[target]["task"] == "regression" else "accuracy"
