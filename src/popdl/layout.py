@@ -33,6 +33,18 @@ class Results:
         """``network`` is the name of one training, e.g. ``exchangeable/0``."""
         return self.folder / "models" / f"{network}.safetensors"
 
+    def trial(self, key: str, number: int) -> Path:
+        """The folder of one trial of a search."""
+        return self.folder / "search" / key / str(number)
+
+    def choice(self, key: str) -> Path:
+        """The trials of a network, and which of them was chosen."""
+        return self.folder / "search" / f"{key}.json"
+
+    @property
+    def search_table(self) -> Path:
+        return self.folder / "search.tsv"
+
     def ensemble(self, key: str) -> Path:
         """The replicates of one network together."""
         return self.folder / "models" / key / f"{ENSEMBLE}.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from popdl.evaluation import read_predictions
 from popdl.layout import Results
 from popdl.priors import Prior
 
-__all__ = ["Outcomes", "read_outcomes"]
+__all__ = ["Outcomes", "read_outcomes", "searched_keys"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Outcomes:
     """Predictions along the genome, by application and network or ensemble; ``outside_domain`` is bool."""
     realism: dict[str, pd.DataFrame]
     """Statistics of windows and simulations, by application; ``outside_domain`` is bool."""
+    search: pd.DataFrame | None
+    """Every trial of a search, as text but for the loss (NaN where it diverged); None if there was none."""
 
     @property
     def best(self) -> str:
@@ -99,9 +102,20 @@ def read_outcomes(results: Path, study: Study) -> Outcomes:
                 application: _read_table(layout.application(application) / "realism.tsv", words=["contig", "statistic"])
                 for application in study.applications
             },
+            search=_read_search(layout.search_table) if study.search is not None else None,
         )
     except FileNotFoundError as error:
         raise PopdlError(f"{error.filename}: this result is missing; run the study before its report.") from None
+
+
+def searched_keys(trials: pd.DataFrame) -> list[str]:
+    """The keys that were searched for one network: columns of its rows of ``search.tsv``."""
+    return [key for key in trials.columns if "." in key and (trials[key] != ".").all()]
+
+
+def _read_search(path: Path) -> pd.DataFrame:
+    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, quoting=csv.QUOTE_NONE)
+    return table.assign(validation_loss=table["validation_loss"].replace(".", "nan").astype(float))
 
 
 def _bounds(prior: Prior | None) -> dict[str, float]:

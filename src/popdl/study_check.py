@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
+from typing import Any
 
 from popdl import plugins, priors, seeds
 from popdl.config.application import Application
+from popdl.config.base import validate
 from popdl.config.study import Study
+from popdl.config.training import Training
 from popdl.encoding import Encoder
 from popdl.errors import PopdlError
+from popdl.trials import changed, num_trials, trial_over
 
 __all__ = ["check_study"]
 
@@ -32,6 +36,7 @@ def check_study(study: Study, *, config_only: bool = False) -> list[str]:
     """
     # A login node may have what Snakemake needs and no more; what is not looked at here, the jobs find.
     problems = _check_networks(study) if find_spec("torch") else []
+    problems += _problems(partial(_check_trials, study))
     problems += _problems(partial(_check_baselines, study)) if find_spec("sklearn") else []
     if config_only:
         return problems
@@ -52,16 +57,46 @@ def _problems(check: Callable[[], list[str]]) -> list[str]:
 
 def _check_networks(study: Study) -> list[str]:
     """Run every network on one batch of the encoding's shape, on a device without memory."""
-    from popdl.networks._base import InputShape, check
-
-    shape = InputShape.of(study)
     problems = []
     for key, options in study.networks.items():
         try:
-            check(key, options, shape)
+            _check_network(key, options, study)
         except PopdlError as error:
             problems.append(str(error))
     return problems
+
+
+def _check_trials(study: Study) -> list[str]:
+    """Hold the settings of every trial of a search to the same rules as those of the config."""
+    if study.search is None:
+        return []
+    from popdl.search import draw_values
+
+    search = study.search.model_dump(mode="json")
+    training = study.training.model_dump(mode="json")
+    problems = []
+    for key, options in study.networks.items():
+        tried = [options]  # those of the config are looked at already
+        for trial in range(num_trials(search, key)):
+            values = draw_values(trial_over(search, key, trial), trial=trial, seed=study.seed)
+            where = (
+                f"search, trial {trial} of {key} ({', '.join(f'{name}: {value}' for name, value in values.items())})"
+            )
+            try:
+                trial_options, trial_training = changed(key, options, training, values)
+                validate(Training, trial_training, where="training")
+                if find_spec("torch") and trial_options not in tried:
+                    tried.append(trial_options)
+                    _check_network(key, trial_options, study)
+            except PopdlError as error:
+                problems.append(f"{where}: {error}")
+    return problems
+
+
+def _check_network(key: str, options: dict[str, Any], study: Study) -> None:
+    from popdl.networks._base import InputShape, check
+
+    check(key, options, InputShape.of(study))
 
 
 def _check_baselines(study: Study) -> list[str]:

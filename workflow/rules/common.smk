@@ -20,6 +20,7 @@ from popdl.errors import PopdlError
 from popdl.formats._files import matches
 from popdl.layout import ENSEMBLE
 from popdl.stages import STAGES
+from popdl.trials import num_trials, trial_over
 
 if config.get(INHERITS):
     # Snakemake has merged the files as they are; what they inherit must come before what they and --config change.
@@ -86,7 +87,23 @@ BASELINES = config.get("baselines", ["prior_mean", "ridge_sfs", "boosted_trees"]
 APPLICATIONS = list(config.get("applications", {}))
 
 
+def section(name, *keys):
+    """A section of the config, or only some of its keys, for `params:`."""
+    values = in_any_order(config.get(name, {}))
+    return {key: values[key] for key in keys if key in values} if keys else values
+
+
+# Networks for which settings are searched, with the number of their trials.
+TRIALS = {
+    network: number
+    for network in config["networks"]
+    if (number := num_trials(section("search"), network))
+}
+SEARCH_TABLE = ["<results>/search.tsv"] if TRIALS else []
+
+
 wildcard_constraints:
+    trial=r"\d+",
     shard=r"\d+",
     network="|".join(config["networks"]),
     replicate=rf"\d+|{ENSEMBLE}",
@@ -105,6 +122,20 @@ def shard_scenarios(wildcards):
 def plugin(name):
     """The user's own file behind a name such as `plugins/my_model.py:MyModel`, as a list for `input:`."""
     return [name.rpartition(":")[0]] if ".py:" in name else []
+
+
+def trials(network):
+    return [f"{RESULTS}/search/{network}/{trial}" for trial in range(TRIALS[network])]
+
+
+def choice(wildcards):
+    """Which settings a search has chosen for a network, and the trials that it has chosen from."""
+    network = wildcards.network
+    return (
+        [f"{RESULTS}/search/{network}.json", *trials(network)]
+        if network in TRIALS
+        else []
+    )
 
 
 def members(wildcards):
@@ -148,12 +179,6 @@ def import_files():
     ]
     found = [path for pattern in patterns for path in matches(pattern) or [pattern]]
     return [*found, *plugin(SIMULATION["format"])]
-
-
-def section(name, *keys):
-    """A section of the config, or only some of its keys, for `params:`."""
-    values = in_any_order(config.get(name, {}))
-    return {key: values[key] for key in keys if key in values} if keys else values
 
 
 def genome(wildcards):

@@ -13,6 +13,7 @@ from popdl.config.application import Application
 from popdl.config.base import Section, explain, refusal, suggestion, validate
 from popdl.config.encoding import Encoding
 from popdl.config.reading import INHERITS, NULL_IS_A_VALUE, numbers_from_strings, read_config
+from popdl.config.search import Search
 from popdl.config.training import Evaluation, Splits, Target, Training
 from popdl.errors import PopdlError
 from popdl.files import write_text
@@ -68,6 +69,8 @@ class Study(Section):
     """The networks that are trained, each with its options; `name:` tells which network it is where the key does not."""
     training: Training = Training()
     """How they are trained."""
+    search: Search | None = None
+    """Which settings are tried before networks are trained."""
     baselines: list[str] = ["prior_mean", "ridge_sfs", "boosted_trees"]
     """Classical methods that are fitted to the same splits."""
     evaluation: Evaluation = Evaluation()
@@ -79,7 +82,7 @@ class Study(Section):
     def _check(self) -> Study:
         if (self.simulation is None) == (self.import_ is None):
             raise ValueError(ONE_ORIGIN)
-        problems = [*self._target_problems(), *self._split_problems()]
+        problems = [*self._target_problems(), *self._split_problems(), *self._search_problems()]
         for name in self.baselines:
             if not plugins.is_file(name) and name not in plugins.known("baselines"):
                 problems.append(f"baselines: {name!r} is not known; {suggestion(name, plugins.known('baselines'))}")
@@ -164,6 +167,28 @@ class Study(Section):
                     for word in splits.words(name)
                     if word not in prior.classes
                 ]
+        return problems
+
+    def _search_problems(self) -> list[str]:
+        problems = []
+        for key in self.search.over if self.search is not None else []:
+            section, _, rest = key.partition(".")
+            part, _, option = rest.partition(".")
+            problem = None
+            if section == "training" and part in ("replicates", "threads"):
+                problem = "it does not make a network better or worse"
+            elif section == "training" and part not in Training.model_fields:
+                problem = f"there is no such key; {suggestion(part, Training.model_fields)}"
+            elif section == "networks" and part not in self.networks:
+                problem = f"there is no such network; {suggestion(part, self.networks)}"
+            elif section == "networks" and option in ("", "name"):
+                problem = "give each network a key of its own under `networks:`, and search over its options"
+            elif section == "targets":
+                problem = "validation losses of different targets, losses or weights cannot be compared"
+            elif section not in ("training", "networks"):
+                problem = "a search changes `training` and `networks` only; write a config for each value, with `inherits:` and a `study:` of its own"
+            if problem:
+                problems.append(f"search.over.{key}: {problem}")
         return problems
 
     def _application_problems(self, application: Application) -> list[str]:

@@ -1,4 +1,4 @@
-"""What several runs of a network say together: replicates with their ensemble."""
+"""What several runs of a network say together: the trials of a search, and replicates with their ensemble."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from popdl.outcomes import Outcomes
+from popdl.outcomes import Outcomes, searched_keys
 
-__all__ = ["replicates_table"]
+__all__ = ["replicates_table", "search_tables"]
 
 
 def replicates_table(outcomes: Outcomes) -> list[dict[str, Any]]:
@@ -35,3 +35,26 @@ def replicates_table(outcomes: Outcomes) -> list[dict[str, Any]]:
                 }
             )
     return rows
+
+
+def search_tables(outcomes: Outcomes) -> list[dict[str, Any]]:
+    """For each network whose settings were searched: all of its trials, the best one first."""
+    if outcomes.search is None:
+        return []
+    tables = []
+    for network, trials in outcomes.search.groupby("network", sort=False):
+        keys = searched_keys(trials)
+        ordered = trials.sort_values(["validation_loss", "trial"], na_position="last")
+        rows = [
+            {
+                "trial": row["trial"],
+                "loss": "diverged" if np.isnan(row["validation_loss"]) else f"{row['validation_loss']:.4f}",
+                "cells": [row[key] for key in keys],
+                "epoch": "–" if row["best_epoch"] == "." else row["best_epoch"],
+                "parameters": "–" if row["num_parameters"] == "." else f"{int(row['num_parameters']):,}",
+                "chosen": row["chosen"] == "yes",
+            }
+            for row in ordered.to_dict("records")
+        ]
+        tables.append({"network": network, "keys": keys, "rows": rows})
+    return tables

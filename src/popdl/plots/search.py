@@ -1,0 +1,48 @@
+"""How the validation loss of trials depends on each setting that was searched."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from popdl.plots.style import COLOURS, note
+
+__all__ = ["search_panel"]
+
+WIDE = 20.0
+"""Numbers that span more than this factor are drawn on a log scale."""
+
+
+def search_panel(trials: pd.DataFrame, ax: Axes, *, key: str) -> Axes:
+    """Draw the validation loss of every trial of one network against its value of one key; the chosen trial is filled.
+
+    Parameters
+    ----------
+    trials
+        Rows of ``search.tsv`` of one network.
+    key
+        A column: the values as JSON.
+    """
+    values = [json.loads(value) for value in trials[key]]
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        places = [float(value) for value in values]
+        if min(places) > 0 and max(places) > WIDE * min(places):
+            ax.set_xscale("log")
+    else:
+        words = list(dict.fromkeys(trials[key]))
+        places = [float(words.index(value)) for value in trials[key]]
+        ax.set_xticks(range(len(words)), words, rotation=30, ha="right")
+        ax.set_xlim(-0.5, len(words) - 0.5)
+    for place, loss, chosen in zip(places, trials["validation_loss"], trials["chosen"], strict=True):
+        fill = COLOURS["network"] if chosen == "yes" else "white"
+        ax.plot(place, loss, "o", color=COLOURS["network"], markersize=5, markerfacecolor=fill)
+    ax.yaxis.set_major_locator(MaxNLocator(5))
+    ax.set_xlabel(key.rpartition(".")[2])
+    ax.set_ylabel("Validation loss")
+    ax.set_title(trials["network"].iloc[0])
+    if diverged := int(trials["validation_loss"].isna().sum()):
+        note(ax, f"{diverged} of {len(trials)} diverged")
+    return ax
