@@ -12,6 +12,8 @@ from popdl.plots.style import COLOURS, note
 
 __all__ = ["search_panel"]
 
+MOST_WORDS = 5
+"""Numbers that are more than this are drawn along an axis, fewer as the words that they were written as."""
 WIDE = 20.0
 """Numbers that span more than this factor are drawn on a log scale."""
 
@@ -27,14 +29,17 @@ def search_panel(trials: pd.DataFrame, ax: Axes, *, key: str) -> Axes:
         A column: the values as JSON.
     """
     values = [json.loads(value) for value in trials[key]]
-    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    words = [text for _, text in sorted(zip(values, trials[key], strict=True))] if numbers else list(trials[key])
+    words = list(dict.fromkeys(words))
+    if numbers and len(words) > MOST_WORDS:
         places = [float(value) for value in values]
+        ax.xaxis.set_major_locator(MaxNLocator(4))
         if min(places) > 0 and max(places) > WIDE * min(places):
             ax.set_xscale("log")
     else:
-        words = list(dict.fromkeys(trials[key]))
         places = [float(words.index(value)) for value in trials[key]]
-        ax.set_xticks(range(len(words)), words, rotation=30, ha="right")
+        ax.set_xticks(range(len(words)), words, rotation=0 if numbers else 30, ha="center" if numbers else "right")
         ax.set_xlim(-0.5, len(words) - 0.5)
     for place, loss, chosen in zip(places, trials["validation_loss"], trials["chosen"], strict=True):
         fill = COLOURS["network"] if chosen == "yes" else "white"
