@@ -237,7 +237,10 @@ def test_snakemake_searches_and_combines(root: Path, values: dict[str, Any], tmp
     snakemake(config, *targets)
     models = json.loads(results.metrics.read_text())["models"]
     assert list(models) == ["mlp/0", "mlp/1", "mlp/ensemble", "prior_mean"]
-    more = snakemake(config, *targets, "--dry-run", "--config", "search={trials: 3}")
+    values["search"]["trials"] = 3
+    longer = tmp_path / "longer.yaml"
+    longer.write_text(yaml.safe_dump(values))
+    more = snakemake(longer, *targets, "--dry-run")
     assert more.count("rule run_trial:") == 1  # the trials that are there stay
 
     # The expanded config repeats the run, here step by step.
