@@ -44,6 +44,6 @@ rule all:
         expand(
             "<results>/applications/{application}/{model}.windows.{ending}",
             application=APPLICATIONS,
-            model=MODELS,
+            model=[*MODELS, *ENSEMBLES],
             ending=["tsv", "bed"],
         ),

@@ -14,6 +14,7 @@ from popdl.config.training import Evaluation
 from popdl.evaluation import evaluate
 from popdl.layout import Results
 from popdl.realism import compare_windows, fit_reference
+from popdl.steps import network_names, predictors
 from popdl.store import write_shard
 
 SIMULATOR = """
@@ -91,9 +92,10 @@ def fabricate(folder: Path, study: Study, *, errors: dict[str, float], num_test:
         "event_time": generator.uniform(80, 4000, num_test),
         "change": generator.integers(3, size=num_test),
     }
-    models = [f"{key}/0" for key in study.networks]
-    for number, name in enumerate([*models, *study.baselines]):
-        path = results.test_predictions(name) if name in models else results.baseline(name)
+    models = network_names(study)
+    ensembles = [name for name in predictors(study, results) if name not in models]
+    for number, name in enumerate([*models, *study.baselines, *ensembles]):
+        path = results.baseline(name) if name in study.baselines else results.test_predictions(name)
         table = predictions(study, truth, error=errors[name], generator=np.random.default_rng(number))
         path.parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(path, sep="\t", index=False, na_rep=".")
@@ -111,9 +113,10 @@ def fabricate(folder: Path, study: Study, *, errors: dict[str, float], num_test:
         seed=study.seed,
         output=results.metrics,
         table=results.metrics_table,
+        ensembles={name: results.test_predictions(name) for name in ensembles},
     )
     for name in study.applications:
-        _write_application(results, name, models, study, generator)
+        _write_application(results, name, [*models, *ensembles], study, generator)
     _write(results.config, yaml.safe_dump(study.model_dump(mode="json", exclude_none=True), sort_keys=False))
     header = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time"
     for rule, seconds in (

@@ -16,7 +16,7 @@ from snakemake.utils import validate as snakemake_validate
 
 from popdl.config import reference, schema
 from popdl.config.application import parse_region
-from popdl.config.reading import MAX_VALUES, numbers_from_strings, read_yaml
+from popdl.config.reading import MAX_VALUES, numbers_from_strings, read_config, read_yaml
 from popdl.config.study import Study, build_study, load_study, write_study
 from popdl.errors import PopdlError
 
@@ -289,7 +289,7 @@ def test_schema_is_a_schema(validator: Draft202012Validator) -> None:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_snakemake_accepts_the_studies(path: Path) -> None:
-    config = read_yaml(path)
+    config = read_config(path)
     before = copy.deepcopy(config)
     snakemake_validate(config, str(schema.SCHEMA), set_default=False)
     assert config == before

@@ -7,11 +7,15 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from popdl.config.encoding import Encoding
+from popdl.config.reading import read_yaml
+from popdl.config.study import build_study
 from popdl.config.training import Splits, Target
 from popdl.encoding import Encoder
 from popdl.errors import PopdlError
@@ -67,11 +71,18 @@ def write_dataset(folder: Path, rows: np.ndarray, *, replicates: int = 1, shard_
     return paths
 
 
-def split(folder: Path, rows: np.ndarray, *, targets: dict[str, Target] = TARGETS, **options):
+def split(
+    folder: Path,
+    rows: np.ndarray,
+    *,
+    targets: dict[str, Target] = TARGETS,
+    settings: Splits = Splits(),  # noqa: B008
+    **options,
+):
     """Make splits and read them back."""
     make_splits(
         write_dataset(folder, rows, **options),
-        settings=Splits(),
+        settings=settings,
         targets=targets,
         seed=SEED,
         output=folder / "splits.tsv",
@@ -203,6 +214,138 @@ def test_targets_that_cannot_be_learned_are_refused(tmp_path: Path, column: int,
 def test_unknown_target_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PopdlError, match="no parameter 'age'; known: size, time"):
         split(tmp_path, parameters(60), targets={"age": Target()})
+
+
+def scenarios_of(table: pd.DataFrame) -> dict[str, set[int]]:
+    """Scenarios by split; every scenario lies in one."""
+    assert (table.groupby("scenario")["split"].nunique() == 1).all()
+    return {name: set(rows["scenario"]) for name, rows in table.groupby("split")}
+
+
+def test_a_listed_test_split(tmp_path: Path) -> None:
+    settings = Splits(train=0.7, validation=0.2, test=[0, 5, "10-19"])
+    table, _ = split(tmp_path, parameters(100), settings=settings, replicates=2)
+    found = scenarios_of(table)
+    assert found["test"] == {0, 5, *range(10, 20)}
+    # Shares are of the 88 others; the discrepancy of golden-ratio points is small.
+    assert abs(len(found["train"]) - 0.7 * 88) < 4 and abs(len(found["validation"]) - 0.2 * 88) < 4
+    assert abs(len(found["unused"]) - 0.1 * 88) < 4
+    more, _ = split(tmp_path / "more", parameters(150), settings=settings, replicates=2)
+    assert more["split"][:200].tolist() == table["split"].tolist()
+
+
+def test_lists_alone_leave_the_rest_unused(tmp_path: Path) -> None:
+    settings = Splits(train=["0-29"], validation=[40, 41, 42], test=["50-59"])
+    found = scenarios_of(split(tmp_path, parameters(70), settings=settings)[0])
+    assert found["train"] == set(range(30)) and found["validation"] == {40, 41, 42}
+    assert found["test"] == set(range(50, 60))
+    assert found["unused"] == {*range(30, 40), *range(43, 50), *range(60, 70)}
+
+
+def test_validation_is_taken_out_of_a_listed_train(tmp_path: Path) -> None:
+    settings = Splits(train=["0-799"], validation=0.1, test=["800-999"])
+    found = scenarios_of(split(tmp_path, parameters(1000), settings=settings, shard_size=500)[0])
+    assert found["test"] == set(range(800, 1000))
+    assert found["train"] | found["validation"] == set(range(800)) and not found["train"] & found["validation"]
+    assert abs(len(found["validation"]) - 80) < 6
+
+
+def test_by_a_column_of_words(tmp_path: Path) -> None:
+    rows = parameters(120)
+    rows[:5, 2] = np.nan
+    settings = Splits(column="model", train=["bottleneck", "constant"], validation=0.2, test=["growth"])
+    table, _ = split(tmp_path, rows, settings=settings, targets={"size": TARGETS["size"]})
+    found, by_class = scenarios_of(table), {index: set(np.flatnonzero(rows[:, 2] == index)) for index in range(3)}
+    assert found["test"] == by_class[1]  # growth
+    assert found["train"] | found["validation"] == by_class[0] | by_class[2]
+    assert found["unused"] == set(range(5))  # those of which the column says nothing
+    assert 0 < len(found["validation"]) < len(found["train"])
+
+
+def test_by_a_column_of_numbers(tmp_path: Path) -> None:
+    rows = parameters(90)
+    rows[:, 1] = 1_000_000 + np.arange(90) % 3
+    settings = Splits(column="time", train=[1_000_000], validation=[1_000_001], test=[1_000_002])
+    found = scenarios_of(split(tmp_path, rows, settings=settings, targets={"size": TARGETS["size"]})[0])
+    assert found == {name: set(range(first, 90, 3)) for first, name in enumerate(SPLITS)}
+
+
+@pytest.mark.parametrize("separator", ["\t", ","])
+def test_by_a_file(tmp_path: Path, separator: str) -> None:
+    said = ["train"] * 40 + ["test"] * 10 + ["later"] * 5
+    path = tmp_path / "mine.txt"
+    lines = [f"{number}{separator}{word}\n" for number, word in enumerate(said)]
+    path.write_text(f"scenario{separator}split\n" + "".join(reversed(lines)))
+    settings = Splits.model_validate({"file": str(path), "validation": 0.25})
+    found = scenarios_of(split(tmp_path, parameters(60), settings=settings, replicates=2)[0])
+    assert found["test"] == set(range(40, 50)) and found["unused"] == set(range(50, 60))
+    assert found["train"] | found["validation"] == set(range(40)) and abs(len(found["validation"]) - 10) < 4
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("scenario\tsplit\n0\ttrain\n0\ttest\n", "line 3: scenario 0 is there twice"),
+        ("scenario\tsplit\n60\ttrain\n", r"line 2: expected the number of a scenario, 0 to 59, found '60'"),
+        ("scenario\tsplit\n1.5\ttrain\n", "found '1.5'"),
+        ("number\tsplit\n1\ttrain\n", "there is no column 'scenario'"),
+        ("scenario\tfold\n1\ttrain\n", "there is no column 'split'"),
+        (
+            "scenario\tsplit\n1\ttrain\n2\ttest\n",
+            "splits.validation: no scenario has 'validation' in the column 'split'; known: test, train",
+        ),
+    ],
+)
+def test_bad_tables_are_refused(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "mine.tsv").write_text(content)
+    with pytest.raises(PopdlError, match=message):
+        split(tmp_path, parameters(60), settings=Splits(file=tmp_path / "mine.tsv"))
+    assert not (tmp_path / "splits.tsv").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"test": [7, "5-9"]}, "test: scenario 7 is named twice"),
+        ({"train": ["0-9"], "test": [9]}, r"test: scenario 9 is named twice \(also under train\)"),
+        ({"test": ["9-5"]}, "expected numbers of scenarios and ranges such as 10-20, found '9-5'"),
+        ({"test": [-1]}, "found -1"),
+        ({"test": [1.5]}, "found 1.5"),
+        ({"test": []}, "test: the list is empty"),
+        ({"train": 1.0, "validation": [1], "test": [2]}, "a share must lie between 0 and 1"),
+        ({"train": [1], "validation": 0.5, "test": 0.5}, "must add up to less than 1"),
+        ({"column": "fold", "train": ["a", "b"], "test": ["b"]}, "fold 'b' is named twice"),
+        ({"column": "fold", "train": [1], "test": [1.0]}, "fold '1' is named twice"),
+    ],
+)
+def test_contradictions_are_refused(settings: dict, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Splits.model_validate(settings)
+
+
+def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PopdlError, match=r"splits.test: there is no scenario 60; known: scenarios 0 to 59"):
+        split(tmp_path, parameters(60), settings=Splits(test=["50-60"]))
+    settings = Splits(column="model", train=["constant"], validation=["growth"], test=["decline"])
+    with pytest.raises(PopdlError, match=r"splits.test: no scenario has 'decline' in the column 'model'; known: bott"):
+        split(tmp_path, parameters(60), settings=settings)
+    with pytest.raises(PopdlError, match=r"validation without examples \(train 2, validation 0, test 1, unused 57\)"):
+        split(tmp_path, parameters(60), settings=Splits(train=[0, 1], validation=0.01, test=[2]))
+
+
+def test_a_study_is_held_to_its_splits(root: Path) -> None:
+    values = read_yaml(root / "config/test.yaml")
+    assert build_study({**values, "splits": {"test": ["0-9", 59]}}).splits.lists["test"] == ["0-9", 59]
+    by_time = {"column": "event_time", "train": [2000], "validation": 0.2, "test": [100]}
+    assert build_study({**values, "splits": by_time}).splits.shares == {"validation": 0.2}
+    for splits, message in (
+        ({"test": [60]}, "splits.test: there is no scenario 60; this study has 0 to 59"),
+        ({**by_time, "test": [101]}, r"splits.test: 'event_time' has no value '101'; did you mean '100'\?"),
+        ({**by_time, "column": "event_tim"}, "splits.column: there is no parameter 'event_tim'; did you mean"),
+        ({**by_time, "column": "recent_size"}, "the prior of 'recent_size' is no `choice`"),
+    ):
+        with pytest.raises(PopdlError, match=message):
+            build_study({**values, "splits": splits})
 
 
 def test_damaged_files_are_refused(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from popdl import seeds
-from popdl.config.reading import read_yaml
+from popdl.config.reading import read_config
 from popdl.config.study import build_study
 from popdl.encoding import Encoder
 from popdl.networks._base import InputShape, build
@@ -36,7 +36,7 @@ def localised(value: Any, data: Path) -> Any:
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_study_can_be_built(path: Path, request: pytest.FixtureRequest) -> None:
-    values = read_yaml(path)
+    values = read_config(path)
     jsonschema.validate(values, json.loads((ROOT / "workflow/schemas/config.schema.json").read_text()))
     if "resources/" in path.read_text():
         values = localised(values, request.getfixturevalue("data"))
@@ -64,5 +64,5 @@ def test_study_can_be_built(path: Path, request: pytest.FixtureRequest) -> None:
 
 
 def test_no_two_studies_share_a_results_folder() -> None:
-    names = [read_yaml(path)["study"] for path in STUDIES]
+    names = [read_config(path)["study"] for path in STUDIES]
     assert len(set(names)) == len(names)

@@ -15,7 +15,7 @@ from popdl.scaffold import kinds, new
 
 __all__ = ["main"]
 
-MODEL_SUFFIX = ".safetensors"
+MODEL_SUFFIXES = (".safetensors", ".json")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         nargs="+",
         metavar="FILE",
-        help="models (.safetensors; several are averaged), and what to predict: VCF or BCF files, or stores of examples",
+        help="models (.safetensors; several are averaged) or an ensemble (.json), and what to predict: VCF or BCF files, or stores of examples",
     )
     predict.add_argument("--output", type=Path, required=True, help="writes OUTPUT.tsv, and for genomes OUTPUT.bed")
     predict.add_argument("--append", action="store_true", help="add to the files that are there")
@@ -175,8 +175,8 @@ def _predict(options: argparse.Namespace) -> None:
     }
     output = options.output
     predict_files(
-        [path for path in options.files if path.suffix == MODEL_SUFFIX],
-        [path for path in options.files if path.suffix != MODEL_SUFFIX],
+        [path for path in options.files if path.suffix in MODEL_SUFFIXES],
+        [path for path in options.files if path.suffix not in MODEL_SUFFIXES],
         application=application,
         seed=options.seed,
         output=output.with_suffix("") if output.suffix in (".tsv", ".bed") else output,

@@ -1,6 +1,6 @@
-"""The one exception that means "the user can mend this"."""
+"""The exceptions that mean "the user can mend this"."""
 
-__all__ = ["PopdlError"]
+__all__ = ["DivergedError", "PopdlError"]
 
 
 class PopdlError(Exception):
@@ -9,3 +9,7 @@ class PopdlError(Exception):
     The message stands alone: it names the file, line or key, what was found, what was expected and what to do.
     Command line and workflow scripts print it without a traceback and exit with code 2.
     """
+
+
+class DivergedError(PopdlError):
+    """A training whose loss is no longer a finite number: its settings are at fault, and in a search others may do better."""

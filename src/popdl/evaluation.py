@@ -49,8 +49,9 @@ def evaluate(
     output: Path,
     table: Path,
     replicates: int = 1,
+    ensembles: Mapping[str, Path] | None = None,
 ) -> None:
-    """Score every network and baseline, and compare each network with each baseline.
+    """Score every network, ensemble and baseline, and compare each network and ensemble with each baseline.
 
     The best network is the one with the lowest loss on the validation split: the test split only judges, it never chooses.
     Standard errors and comparisons come from resampled scenarios.
@@ -73,6 +74,8 @@ def evaluate(
         ``metrics.tsv``: one row per model, target and metric, with its standard error.
     replicates
         Number of simulations of each scenario, which are resampled together.
+    ensembles
+        By name (``<network>/ensemble``), predictions of the test split. They are scored, and never chosen: the model to share is one file.
 
     Raises
     ------
@@ -81,14 +84,20 @@ def evaluate(
     """
     described = json.loads(targets.read_text(encoding="utf-8"))
     tables = {name: read_predictions(path, described) for name, (path, _) in networks.items()}
-    tables |= {name: read_predictions(path, described) for name, path in baselines.items()}
-    _check_same_examples(tables, {**{name: pair[0] for name, pair in networks.items()}, **baselines})
+    others = {**(ensembles or {}), **baselines}
+    tables |= {name: read_predictions(path, described) for name, path in others.items()}
+    _check_same_examples(tables, {**{name: pair[0] for name, pair in networks.items()}, **others})
     models: dict[str, dict[str, Any]] = {}
     resampled: dict[str, dict[str, dict[str, np.ndarray]]] = {}
     for name, predictions in tables.items():
-        models[name] = {"kind": "network" if name in networks else "baseline", "targets": {}}
-        if name in networks:
+        kind = "network" if name in networks else "baseline" if name in baselines else "ensemble"
+        models[name] = {"kind": kind, "targets": {}}
+        if kind == "network":
             models[name]["validation_loss"] = float(read_card(networks[name][1])["validation_loss"])
+        if kind == "ensemble":
+            models[name]["members"] = [
+                other for other in networks if other.rpartition("/")[0] == name.rpartition("/")[0]
+            ]
         resampled[name] = {}
         for target, description in described.items():
             scored, resamples = _score(predictions, target, description, evaluation, replicates, seed)
@@ -97,7 +106,7 @@ def evaluate(
     comparisons = [
         _compare(network, baseline, target, models, resampled)
         for target in described
-        for network in networks
+        for network in [*networks, *(ensembles or {})]
         for baseline in baselines
         if resampled[network][target]
     ]

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Results", "baseline_name"]
+__all__ = ["ENSEMBLE", "Results", "baseline_name"]
+
+ENSEMBLE = "ensemble"
+"""In names such as ``exchangeable/ensemble``: what stands where others have the number of the replicate."""
 
 
 def baseline_name(name: str) -> str:
@@ -35,6 +38,22 @@ class Results:
     def model(self, network: str) -> Path:
         """``network`` is the name of one training, e.g. ``exchangeable/0``."""
         return self.folder / "models" / f"{network}.safetensors"
+
+    def trial(self, key: str, number: int) -> Path:
+        """The folder of one trial of a search."""
+        return self.folder / "search" / key / str(number)
+
+    def choice(self, key: str) -> Path:
+        """The trials of a network, and which of them was chosen."""
+        return self.folder / "search" / f"{key}.json"
+
+    @property
+    def search_table(self) -> Path:
+        return self.folder / "search.tsv"
+
+    def ensemble(self, key: str) -> Path:
+        """The replicates of one network together."""
+        return self.folder / "models" / key / f"{ENSEMBLE}.json"
 
     def history(self, network: str) -> Path:
         return self.folder / "models" / f"{network}.history.csv"

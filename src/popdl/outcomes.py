@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from popdl.evaluation import read_predictions
 from popdl.layout import Results
 from popdl.priors import Prior
 
-__all__ = ["Outcomes", "read_outcomes"]
+__all__ = ["Outcomes", "read_outcomes", "searched_keys"]
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,15 @@ class Outcomes:
     metrics: dict[str, Any]
     """``metrics.json``."""
     test: dict[str, pd.DataFrame]
-    """Test predictions of each network."""
+    """Test predictions of each network and ensemble."""
     histories: dict[str, pd.DataFrame]
     """Training history of each network."""
     windows: dict[str, dict[str, pd.DataFrame]]
-    """Predictions along the genome, by application and network; ``outside_domain`` is bool."""
+    """Predictions along the genome, by application and network or ensemble; ``outside_domain`` is bool."""
     realism: dict[str, pd.DataFrame]
     """Statistics of windows and simulations, by application; ``outside_domain`` is bool."""
+    search: pd.DataFrame | None
+    """Every trial of a search, as text but for the loss (NaN where it diverged); None if there was none."""
 
     @property
     def best(self) -> str:
@@ -53,7 +56,12 @@ class Outcomes:
     @property
     def networks(self) -> list[str]:
         """Names of the trained networks, ``network/replicate``, the best one first."""
-        return sorted(self.test, key=lambda name: name != self.best)
+        return sorted(self.histories, key=lambda name: name != self.best)
+
+    @property
+    def ensembles(self) -> list[str]:
+        """Names of the ensembles, ``network/ensemble``."""
+        return [name for name in self.test if name not in self.histories]
 
     def true_values(self, application: str) -> dict[str, float]:
         """Value of every target in an application that was simulated; empty for a real genome."""
@@ -76,13 +84,14 @@ def read_outcomes(results: Path, study: Study) -> Outcomes:
     layout = Results(results)
     try:
         metrics = json.loads(layout.metrics.read_text(encoding="utf-8"))
-        names = [name for name, model in metrics["models"].items() if model["kind"] == "network"]
+        kinds = {name: model["kind"] for name, model in metrics["models"].items()}
+        names = [name for name, kind in kinds.items() if kind != "baseline"]
         return Outcomes(
             study=study,
             results=layout,
             metrics=metrics,
             test={name: read_predictions(layout.test_predictions(name), metrics["targets"]) for name in names},
-            histories={name: pd.read_csv(layout.history(name)) for name in names},
+            histories={name: pd.read_csv(layout.history(name)) for name in names if kinds[name] == "network"},
             windows={
                 application: {
                     name: _read_windows(layout.application(application) / f"{name}.windows.tsv", metrics["targets"])
@@ -94,9 +103,20 @@ def read_outcomes(results: Path, study: Study) -> Outcomes:
                 application: _read_table(layout.application(application) / "realism.tsv", words=["contig", "statistic"])
                 for application in study.applications
             },
+            search=_read_search(layout.search_table) if study.search is not None else None,
         )
     except FileNotFoundError as error:
         raise PopdlError(f"{error.filename}: this result is missing; run the study before its report.") from None
+
+
+def searched_keys(trials: pd.DataFrame) -> list[str]:
+    """The keys that were searched for one network: columns of its rows of ``search.tsv``."""
+    return [key for key in trials.columns if "." in key and (trials[key] != ".").all()]
+
+
+def _read_search(path: Path) -> pd.DataFrame:
+    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, quoting=csv.QUOTE_NONE)
+    return table.assign(validation_loss=table["validation_loss"].replace(".", "nan").astype(float))
 
 
 def _bounds(prior: Prior | None) -> dict[str, float]:

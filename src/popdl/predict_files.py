@@ -19,9 +19,10 @@ from popdl.config.application import Application
 from popdl.config.base import validate
 from popdl.dataset import encode_with
 from popdl.encoding import Encoder
+from popdl.ensembles import HalfWidths, load_models
 from popdl.errors import PopdlError
 from popdl.files import whole
-from popdl.model import Model, load_model
+from popdl.model import Model
 from popdl.plugins import Trust
 from popdl.prediction import BATCH_SIZE, Progress, bed_table, example_table, table_text, window_table
 from popdl.store import MANIFEST, find_shards, read_shard, shard_paths
@@ -39,10 +40,15 @@ class _Work:
     """What every input is predicted with."""
 
     models: Sequence[Model]
+    half_widths: HalfWidths | None
     application: Mapping[str, Any]
     seed: int
     batch_size: int
     progress: Progress
+
+    @property
+    def _how(self) -> dict[str, Any]:
+        return {"half_widths": self.half_widths, "batch_size": self.batch_size, "progress": self.progress}
 
     @property
     def encoder(self) -> Encoder:
@@ -53,7 +59,7 @@ class _Work:
         if not _is_store(path):
             return self._genome(path)
         if _holds_windows(path):
-            return window_table(self.models, path, batch_size=self.batch_size, progress=self.progress)
+            return window_table(self.models, path, **self._how)
         return pd.concat([self._examples(shard) for shard in find_shards(path)], ignore_index=True)
 
     def _genome(self, vcf: Path) -> pd.DataFrame:
@@ -68,7 +74,7 @@ class _Work:
         with tempfile.TemporaryDirectory() as folder:
             shard = Path(folder) / "windows"
             encode_windows(vcf, application=checked, encoder=self.encoder, seed=self.seed, output=shard)
-            return window_table(self.models, shard, batch_size=self.batch_size, progress=self.progress)
+            return window_table(self.models, shard, **self._how)
 
     def _examples(self, shard: Path) -> pd.DataFrame:
         """Predict encoded examples; raw ones are encoded by the model's own recipe first."""
@@ -78,7 +84,7 @@ class _Work:
                 encoded = Path(folder) / "encoded"
                 encode_with(self.encoder, opened, encoded, seed=self.seed)
             try:
-                return example_table(self.models, encoded, batch_size=self.batch_size, progress=self.progress)
+                return example_table(self.models, encoded, **self._how)
             except PopdlError as error:
                 raise PopdlError(f"{shard}: {error}") from None
 
@@ -101,7 +107,7 @@ def predict_files(
     Parameters
     ----------
     models
-        Model files; several are averaged.
+        Model files, which are averaged, or one ensemble.
     inputs
         VCF or BCF files and shards of kind ``windows``, which give windows; or stores or shards of simulated, imported or
         encoded examples, which give examples.
@@ -143,10 +149,10 @@ def predict_files(
             f"{inputs[0]}: samples, regions and windows are chosen for genomes; leave them out for a store."
         )
     with _machine(device, threads) as place:
-        loaded = [load_model(path, trust=trust) for path in models]
+        loaded, half_widths = load_models(models, trust=trust)
         loaded = [replace(model, module=model.module.to(place)) for model in loaded]
         with tqdm(unit="example", disable=not sys.stderr.isatty()) as bar:
-            work = _Work(loaded, application, seed, batch_size, bar.update)
+            work = _Work(loaded, half_widths, application, seed, batch_size, bar.update)
             written: dict[Path, list[pd.DataFrame]] = {}
             for path in inputs:
                 bar.set_description(path.name)

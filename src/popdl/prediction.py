@@ -1,7 +1,7 @@
 """From models and encoded data to tables of predictions, in natural units.
 
-Several models are averaged: outputs on each target's scale (log10 for `log`), probabilities of classes. Their intervals
-take the widest of the models' half-widths.
+Several models are averaged: outputs on each target's scale (log10 for `log`), probabilities of classes. The intervals of
+an ensemble are calibrated for the average; those of models that are merely given together take the widest half-width.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ import pandas as pd
 import torch
 
 from popdl.dataset import open_shards, read_parameters
+from popdl.ensembles import HalfWidths, load_models, write_ensemble
 from popdl.errors import PopdlError
 from popdl.files import write_text
+from popdl.intervals import half_width
 from popdl.loader import PackedData
 from popdl.memory import keep_freed_memory
-from popdl.model import Model, load_model
+from popdl.model import Model
 from popdl.module import predict_outputs
 from popdl.realism import assess
 from popdl.scaling import TargetScale, TargetScaling
@@ -30,6 +32,7 @@ from popdl.store import Shard, read_shard
 __all__ = [
     "BATCH_SIZE",
     "bed_table",
+    "combine_replicates",
     "example_table",
     "predict_arrays",
     "predict_test",
@@ -50,7 +53,12 @@ Progress = Callable[[int], object]
 
 
 def predict_arrays(
-    models: Sequence[Model], data: PackedData, rows: np.ndarray, *, batch_size: int = BATCH_SIZE
+    models: Sequence[Model],
+    data: PackedData,
+    rows: np.ndarray,
+    *,
+    batch_size: int = BATCH_SIZE,
+    half_widths: HalfWidths | None = None,
 ) -> pd.DataFrame:
     """Predict encoded examples.
 
@@ -64,6 +72,8 @@ def predict_arrays(
         Which examples.
     batch_size
         Examples at once.
+    half_widths
+        Of the intervals of an ensemble; None takes the widest of the models' own.
 
     Returns
     -------
@@ -98,7 +108,8 @@ def predict_arrays(
         value = np.mean(
             [_on_scale(model, name, part[:, 0].numpy()) for model, part in zip(models, parts, strict=True)], axis=0
         )
-        widths = [model.card["intervals"]["half_widths"].get(name) for model in models]
+        given = [half_widths] if half_widths else [model.card["intervals"]["half_widths"] for model in models]
+        widths: list[Any] = [known.get(name) for known in given]
         width = np.nan if None in widths else max(widths)
         for column, values in ((name, value), (f"{name}_low", value - width), (f"{name}_high", value + width)):
             columns[column] = 10**values if target.scale == "log" else values
@@ -111,7 +122,7 @@ def predict_test(model: Path, *, shards: Sequence[Path], splits: Path, output: P
     Parameters
     ----------
     model
-        The model file.
+        The model file, or an ensemble.
     shards
         All encoded shards of the dataset.
     splits
@@ -119,16 +130,50 @@ def predict_test(model: Path, *, shards: Sequence[Path], splits: Path, output: P
     output
         TSV with the column ``example``, and for each target ``<t>_true`` and the columns of :func:`predict_arrays`.
     """
-    loaded = load_model(model)
-    rows = np.flatnonzero(read_splits(splits)["split"] == "test")
-    opened = open_shards(shards)
-    data = PackedData.from_shards(shards, rows=rows)
-    table = predict_arrays([loaded], data, np.arange(len(rows)))
-    for name, target in _common_scaling([loaded]).targets.items():
-        _insert_truth(table, name, target, read_parameters(opened, [name])[rows, 0])
+    loaded, half_widths = load_models([model])
+    rows, truths, table = _predict_split("test", loaded, half_widths, shards=shards, splits=splits)
+    for number, (name, target) in enumerate(_common_scaling(loaded).targets.items()):
+        _insert_truth(table, name, target, truths[:, number])
     table.insert(0, "example", rows)
     # Pandas writes floats so that they are read back as they were.
     write_text(output, table.to_csv(sep="\t", index=False, na_rep=".", lineterminator="\n"))
+
+
+def combine_replicates(models: Sequence[Path], *, shards: Sequence[Path], splits: Path, output: Path) -> None:
+    """Make an ensemble of the replicates of a network: their average, with intervals calibrated on the validation split.
+
+    Parameters
+    ----------
+    models
+        The model files.
+    shards
+        All encoded shards of the dataset.
+    splits
+        ``splits.tsv``.
+    output
+        The ensemble, a JSON file in the folder of the models.
+    """
+    loaded, _ = load_models(models)
+    _, truths, table = _predict_split("validation", loaded, None, shards=shards, splits=splits)
+    coverage = loaded[0].card["intervals"]["coverage"]
+    half_widths: dict[str, float | None] = {}
+    for number, (name, target) in enumerate(_common_scaling(loaded).targets.items()):
+        if target.task == "regression":
+            pair = truths[:, number], table[name].to_numpy()
+            truth, predicted = (np.log10(values) for values in pair) if target.scale == "log" else pair
+            width = half_width(truth - predicted, coverage)
+            half_widths[name] = width if np.isfinite(width) else None
+    write_ensemble(output, loaded, half_widths)
+
+
+def _predict_split(
+    name: str, models: Sequence[Model], half_widths: HalfWidths | None, *, shards: Sequence[Path], splits: Path
+) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
+    """Numbers of the examples of a split, their true values in natural units, and their predictions."""
+    rows = np.flatnonzero(read_splits(splits)["split"] == name)
+    truths = read_parameters(open_shards(shards), list(models[0].card["targets"]))[rows]
+    data = PackedData.from_shards(shards, rows=rows)
+    return rows, truths, predict_arrays(models, data, np.arange(len(rows)), half_widths=half_widths)
 
 
 def predict_windows(models: Sequence[Path], *, windows: Path, output: Path, bed: Path) -> None:
@@ -137,7 +182,7 @@ def predict_windows(models: Sequence[Path], *, windows: Path, output: Path, bed:
     Parameters
     ----------
     models
-        Model files; several are averaged.
+        Model files, which are averaged, or one ensemble.
     windows
         Encoded shard of kind ``windows``.
     output
@@ -149,13 +194,19 @@ def predict_windows(models: Sequence[Path], *, windows: Path, output: Path, bed:
         The same windows as BED6+: ``name`` is ``window_<number>``, ``score`` is 10 × (100 − domain_percentile), 0 where
         there is no prediction, ``strand`` is ``.``; the columns after that are those of the TSV from ``n_sites`` on.
     """
-    table = window_table([load_model(path) for path in models], windows)
+    loaded, half_widths = load_models(models)
+    table = window_table(loaded, windows, half_widths=half_widths)
     write_text(output, table_text(table))
     write_text(bed, table_text(bed_table(table)))
 
 
 def window_table(
-    models: Sequence[Model], windows: Path, *, batch_size: int = BATCH_SIZE, progress: Progress | None = None
+    models: Sequence[Model],
+    windows: Path,
+    *,
+    half_widths: HalfWidths | None = None,
+    batch_size: int = BATCH_SIZE,
+    progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Predict the windows of a genome: the table of :func:`predict_windows`.
 
@@ -165,6 +216,8 @@ def window_table(
         All on one device; several are averaged.
     windows
         Encoded shard of kind ``windows``.
+    half_widths
+        As in :func:`predict_arrays`.
     batch_size
         Examples at once.
     progress
@@ -182,7 +235,7 @@ def window_table(
             "n_sites": shard["num_sites_window"],
         }
     )
-    predictions = _in_parts(models, data, rows, batch_size, progress)
+    predictions = _in_parts(models, data, rows, half_widths, batch_size, progress)
     table = table.join(predictions.set_index(pd.Index(rows)))
     outside = _add_domain(table, models[0], shard, rows)
     table["reason"] = [reason or None for reason in reasons]
@@ -191,13 +244,18 @@ def window_table(
 
 
 def example_table(
-    models: Sequence[Model], dataset: Path, *, batch_size: int = BATCH_SIZE, progress: Progress | None = None
+    models: Sequence[Model],
+    dataset: Path,
+    *,
+    half_widths: HalfWidths | None = None,
+    batch_size: int = BATCH_SIZE,
+    progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Predict every example of an encoded shard.
 
     Parameters
     ----------
-    models, batch_size, progress
+    models, half_widths, batch_size, progress
         As in :func:`window_table`.
     dataset
         Encoded shard of kind ``dataset``.
@@ -211,7 +269,7 @@ def example_table(
     shard = read_shard(dataset, kind="dataset")
     data = PackedData.from_shards([dataset], device=_device(models), whole=False)
     rows = np.arange(data.num_examples)
-    table = _in_parts(models, data, rows, batch_size, progress)
+    table = _in_parts(models, data, rows, half_widths, batch_size, progress)
     for name, target in _common_scaling(models).targets.items():
         comparable = target.task == "regression" or shard.attributes["classes"].get(name) == list(target.classes)
         if name in shard.attributes["parameters"] and comparable:
@@ -243,14 +301,19 @@ def table_text(table: pd.DataFrame) -> str:
 
 
 def _in_parts(
-    models: Sequence[Model], data: PackedData, rows: np.ndarray, batch_size: int, progress: Progress | None
+    models: Sequence[Model],
+    data: PackedData,
+    rows: np.ndarray,
+    half_widths: HalfWidths | None,
+    batch_size: int,
+    progress: Progress | None,
 ) -> pd.DataFrame:
     """:func:`predict_arrays` for some batches at a time: the same batches, and so the same numbers, as all at once."""
     size = batch_size * BATCHES_AT_ONCE
     tables = []
     for first in range(0, max(len(rows), 1), size):
         part = rows[first : first + size]
-        tables.append(predict_arrays(models, data, part, batch_size=batch_size))
+        tables.append(predict_arrays(models, data, part, batch_size=batch_size, half_widths=half_widths))
         if progress is not None:
             progress(len(part))
     return pd.concat(tables, ignore_index=True)

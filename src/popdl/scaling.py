@@ -11,12 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from popdl.config.training import Target
+from popdl.config.training import SPLITS, Target
 from popdl.errors import PopdlError
 
-__all__ = ["SPLITS", "TargetScale", "TargetScaling", "fit_scale"]
-
-SPLITS = ("train", "validation", "test")
+__all__ = ["SPLITS", "TargetScale", "TargetScaling", "class_indices", "fit_scale"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class TargetScale:
     def to_network(self, values: np.ndarray) -> np.ndarray:
         """Standardised values, or indices of classes; NaN stays NaN."""
         if self.task == "classification":
-            return _class_indices(values, self.classes, name=self.label)
+            return class_indices(values, self.classes, name=self.label)
         assert self.mean is not None and self.sd is not None
         return ((np.log10(values) if self.scale == "log" else values) - self.mean) / self.sd
 
@@ -143,9 +141,7 @@ def fit_scale(name: str, target: Target, values: np.ndarray, split: np.ndarray, 
         raise PopdlError(f"targets.{name}: no example of the training split has a value; choose another target.")
     mean = sd = low = high = None
     if target.task == "classification":
-        distinct = len(
-            np.unique(_class_indices(values, classes, name=f"targets.{name}")[(split == "train") & ~missing])
-        )
+        distinct = len(np.unique(class_indices(values, classes, name=f"targets.{name}")[(split == "train") & ~missing]))
     else:
         if target.scale == "log" and np.nanmin(values) <= 0:
             raise PopdlError(
@@ -174,7 +170,7 @@ def fit_scale(name: str, target: Target, values: np.ndarray, split: np.ndarray, 
     )
 
 
-def _class_indices(values: np.ndarray, classes: Sequence[str], *, name: str) -> np.ndarray:
+def class_indices(values: np.ndarray, classes: Sequence[str], *, name: str) -> np.ndarray:
     """Index of the class of each value; NaN stays NaN.
 
     The value of a `choice` among numbers is the number, which ``classes`` names as ``f"{value:g}"``; that of a choice among

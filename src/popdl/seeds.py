@@ -22,6 +22,7 @@ _PURPOSES = {
     "genome": 8,
     "baselines": 9,
     "bootstrap": 10,
+    "search": 20,
 }
 
 

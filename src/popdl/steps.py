@@ -10,10 +10,12 @@ import logging
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from popdl.config.study import Study, write_study
 from popdl.errors import PopdlError
-from popdl.layout import Results
+from popdl.layout import ENSEMBLE, Results
+from popdl.trials import num_trials, trial_over
 
 __all__ = ["apply", "encode", "evaluate", "import_", "network_names", "report", "simulate", "split", "train"]
 
@@ -28,6 +30,15 @@ def shards(study: Study) -> range:
 def network_names(study: Study) -> list[str]:
     """Every training of a study as ``network/replicate``."""
     return [f"{key}/{replicate}" for key in study.networks for replicate in range(study.training.replicates)]
+
+
+def predictors(study: Study, results: Results) -> dict[str, Path]:
+    """The file behind every name that predicts: each training, and the ensemble of each network that has replicates."""
+    ensembles = study.networks if study.training.replicates > 1 else []
+    return {
+        **{name: results.model(name) for name in network_names(study)},
+        **{f"{key}/{ENSEMBLE}": results.ensemble(key) for key in ensembles},
+    }
 
 
 def _need(paths: Iterable[Path], step: str) -> list[Path]:
@@ -116,34 +127,70 @@ def split(study: Study, results: Results) -> None:
 
 
 def train(study: Study, results: Results, *, only: Iterable[str] | None = None) -> None:
-    """Train networks; one that was interrupted goes on from its last epoch."""
-    from popdl.training import train as train_network
+    """Search for settings where the study says so, and train networks; one that was interrupted goes on from its last epoch."""
+    from popdl.search import train_chosen
 
     _need([results.splits, results.targets], "split")
-    source = study.source.model_dump(mode="json")
-    for name in network_names(study) if only is None else only:
+    names = network_names(study) if only is None else list(only)
+    for name in names:
         if name not in network_names(study):
             raise PopdlError(f"{name!r} is not a training of this study; known: {', '.join(network_names(study))}.")
+    choices = {}
+    for key in dict.fromkeys(name.rpartition("/")[0] for name in names):
+        choices[key] = _search(study, results, key)
+    for name in names:
         key, _, replicate = name.rpartition("/")
-        train_network(
-            study=study.study,
-            key=key,
-            options=study.networks[key],
+        train_chosen(
+            choices[key],
             replicate=int(replicate),
-            training=study.training,
-            evaluation=study.evaluation,
-            transforms=study.transforms,
-            seed=study.seed,
-            shards=_dataset(study, results),
-            splits=results.splits,
-            targets=results.targets,
             output=results.model(name),
             history=results.history(name),
             checkpoint=results.checkpoint(name),
             tensorboard=results.tensorboard(name),
-            priors={key: source[key] for key in ("parameters", "mutation_rate", "recombination_rate") if key in source},
-            about=study.about,
+            **_training(study, results, key),
         )
+
+
+def _training(study: Study, results: Results, key: str) -> dict[str, Any]:
+    """What all trainings of a network share."""
+    source = study.source.model_dump(mode="json")
+    return {
+        "study": study.study,
+        "key": key,
+        "options": study.networks[key],
+        "training": study.training.model_dump(mode="json", exclude={"replicates"}),
+        "evaluation": study.evaluation,
+        "transforms": study.transforms,
+        "seed": study.seed,
+        "shards": _dataset(study, results),
+        "splits": results.splits,
+        "targets": results.targets,
+        "priors": {key: source[key] for key in ("parameters", "mutation_rate", "recombination_rate") if key in source},
+        "about": study.about,
+    }
+
+
+def _search(study: Study, results: Results, key: str) -> Path | None:
+    """Run all trials of a network and choose one; None if nothing is searched for it."""
+    from popdl.search import choose_trial, run_trial, write_search_table
+
+    search = study.search.model_dump(mode="json") if study.search else None
+    if not search or not num_trials(search, key):
+        return None
+    trials = [results.trial(key, number) for number in range(num_trials(search, key))]
+    for number, folder in enumerate(trials):
+        run_trial(
+            over=trial_over(search, key, number),
+            trial=number,
+            output=folder,
+            checkpoint=folder.with_name(f".{number}.checkpoint"),
+            tensorboard=results.tensorboard(f"search/{key}/{number}"),
+            **_training(study, results, key),
+        )
+    choose_trial(trials, output=results.choice(key))
+    choices = [results.choice(other) for other in study.networks if results.choice(other).exists()]
+    write_search_table(choices, results.search_table)
+    return results.choice(key)
 
 
 def evaluate(study: Study, results: Results) -> None:
@@ -151,13 +198,17 @@ def evaluate(study: Study, results: Results) -> None:
     from popdl.baselines._base import fit_baseline
     from popdl.evaluation import evaluate as score
     from popdl.model import publish_model
-    from popdl.prediction import predict_test
+    from popdl.prediction import combine_replicates, predict_test
 
     names = network_names(study)
     _need((results.model(name) for name in names), "train")
-    for name in names:
+    for name, file in predictors(study, results).items():
+        if name not in names:
+            key = name.rpartition("/")[0]
+            members = [results.model(f"{key}/{replicate}") for replicate in range(study.training.replicates)]
+            combine_replicates(members, shards=_dataset(study, results), splits=results.splits, output=file)
         predict_test(
-            results.model(name),
+            file,
             shards=_dataset(study, results),
             splits=results.splits,
             output=results.test_predictions(name),
@@ -181,6 +232,7 @@ def evaluate(study: Study, results: Results) -> None:
         output=results.metrics,
         table=results.metrics_table,
         replicates=study.source.replicates,
+        ensembles={name: results.test_predictions(name) for name in predictors(study, results) if name not in names},
     )
     publish_model({name: results.model(name) for name in names}, metrics=results.metrics, output=results.shared_model)
 
@@ -204,12 +256,12 @@ def apply(study: Study, results: Results) -> None:
         assert vcf is not None
         windows = folder / "windows.zarr"
         encode_windows(vcf, application=application, encoder=Encoder.of(study), seed=study.seed, output=windows)
-        for network in network_names(study):
+        for predictor, file in predictors(study, results).items():
             predict_windows(
-                [results.model(network)],
+                [file],
                 windows=windows,
-                output=folder / f"{network}.windows.tsv",
-                bed=folder / f"{network}.windows.bed",
+                output=folder / f"{predictor}.windows.tsv",
+                bed=folder / f"{predictor}.windows.bed",
             )
         compare_windows(results.shared_model, windows=windows, output=folder / "realism.tsv")
 

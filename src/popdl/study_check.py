@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 from popdl import plugins, priors, seeds
 from popdl.config.application import Application
+from popdl.config.base import validate
 from popdl.config.study import Study
+from popdl.config.training import Training
 from popdl.dataset import encode_examples
 from popdl.encoding import Encoder
 from popdl.errors import PopdlError
 from popdl.simulators._base import Example
+from popdl.trials import changed, num_trials, trial_over
+
+if TYPE_CHECKING:
+    from popdl.transforms._pipeline import Pipelines
 
 __all__ = ["check_study"]
 
@@ -34,10 +41,12 @@ def check_study(study: Study, *, config_only: bool = False) -> list[str]:
     """
     # A login node may have what Snakemake needs and no more; what is not looked at here, the jobs find.
     problems = _check_networks(study) if find_spec("torch") else []
+    problems += _problems(partial(_check_trials, study))
     problems += _problems(partial(_check_baselines, study)) if find_spec("sklearn") else []
     if config_only:
         return problems
     problems += _problems(partial(_check_one_draw if study.simulation else _check_import, study))
+    problems += _problems(partial(_check_splits, study))
     for name, application in study.applications.items():
         found = _problems(partial(_check_application, application, study))
         problems += [f"applications.{name}: {problem}" for problem in found]
@@ -53,21 +62,57 @@ def _problems(check: Callable[[], list[str]]) -> list[str]:
 
 def _check_networks(study: Study) -> list[str]:
     """Run every network on one batch of each shape that the transforms give it, on a device without memory."""
-    from popdl.networks._base import InputShape, check
     from popdl.transforms._pipeline import Pipelines
 
     try:
         transforms = Pipelines.of(study)
     except PopdlError as error:
         return str(error).splitlines()
-    shape, others = InputShape.after(transforms.prediction), InputShape.others(transforms)
     problems = []
     for key, options in study.networks.items():
         try:
-            check(key, options, shape, others=others)
+            _check_network(key, options, transforms)
         except PopdlError as error:
             problems.append(str(error))
     return problems
+
+
+def _check_trials(study: Study) -> list[str]:
+    """Hold the settings of every trial of a search to the same rules as those of the config."""
+    if study.search is None:
+        return []
+    from popdl.search import draw_values
+
+    transforms = None
+    if find_spec("torch"):
+        from popdl.transforms._pipeline import Pipelines
+
+        transforms = Pipelines.of(study)
+    search = study.search.model_dump(mode="json")
+    training = study.training.model_dump(mode="json")
+    problems = []
+    for key, options in study.networks.items():
+        tried = [options]  # those of the config are looked at already
+        for trial in range(num_trials(search, key)):
+            values = draw_values(trial_over(search, key, trial), trial=trial, seed=study.seed)
+            where = (
+                f"search, trial {trial} of {key} ({', '.join(f'{name}: {value}' for name, value in values.items())})"
+            )
+            try:
+                trial_options, trial_training = changed(key, options, training, values)
+                validate(Training, trial_training, where="training")
+                if transforms is not None and trial_options not in tried:
+                    tried.append(trial_options)
+                    _check_network(key, trial_options, transforms)
+            except PopdlError as error:
+                problems.append(f"{where}: {error}")
+    return problems
+
+
+def _check_network(key: str, options: dict[str, Any], transforms: Pipelines) -> None:
+    from popdl.networks._base import InputShape, check
+
+    check(key, options, InputShape.after(transforms.prediction), others=InputShape.others(transforms))
 
 
 def _check_baselines(study: Study) -> list[str]:
@@ -101,6 +146,16 @@ def _encode(study: Study, example: Example) -> None:
     """Encode an example and compute its statistics."""
     generator = seeds.generator(study.seed, "encoding", 0)
     encode_examples(Encoder.of(study), [(example.genotypes, example.positions, generator)])
+
+
+def _check_splits(study: Study) -> list[str]:
+    """Read the user's table of splits."""
+    from popdl.splits import read_assignment
+
+    if study.splits.file is not None:
+        assert study.splits.column is not None
+        read_assignment(study.splits.file, study.splits.column, num_scenarios=study.source.num_scenarios)
+    return []
 
 
 def _check_application(application: Application, study: Study) -> list[str]:

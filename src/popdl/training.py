@@ -34,7 +34,7 @@ from popdl.config.training import Evaluation, Training
 from popdl.config.transforms import Transforms
 from popdl.dataset import open_shards, read_array, read_parameters
 from popdl.encoding import Encoder
-from popdl.errors import PopdlError
+from popdl.errors import DivergedError, PopdlError
 from popdl.files import write_text
 from popdl.heads import TargetLosses
 from popdl.intervals import half_width
@@ -305,7 +305,7 @@ def _fit(
                 "seconds": seconds,
             }
             if not (math.isfinite(row["train_loss"]) and math.isfinite(row["validation_loss"])):
-                raise PopdlError(
+                raise DivergedError(
                     f"epoch {epoch + 1}: the loss is no longer a finite number (training {row['train_loss']}, validation {row['validation_loss']}); "
                     "lower training.learning_rate, or set training.gradient_clip."
                 )

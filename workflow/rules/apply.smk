@@ -66,7 +66,8 @@ rule encode_windows:
 
 rule predict_windows:
     input:
-        model="<results>/models/{network}/{replicate}.safetensors",
+        model=predictor,
+        members=members,
         windows="<results>/applications/{application}/windows.zarr",
     output:
         tsv="<results>/applications/{application}/{network}/{replicate}.windows.tsv",

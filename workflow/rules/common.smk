@@ -11,11 +11,25 @@ from pathlib import Path
 ROOT = Path(workflow.current_basedir).parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 
-from popdl.config.reading import in_any_order, numbers_from_strings
+from popdl.config.reading import (
+    INHERITS,
+    in_any_order,
+    numbers_from_strings,
+    read_configs,
+)
+from popdl.errors import PopdlError
 from popdl.formats._files import matches
-from popdl.layout import baseline_name
+from popdl.layout import ENSEMBLE, baseline_name
 from popdl.stages import STAGES
+from popdl.trials import num_trials, trial_over
 
+if config.get(INHERITS):
+    # Snakemake has merged the files as they are; what they inherit must come before what they and --config change.
+    try:
+        config = read_configs(workflow.configfiles, workflow.config_settings.config)
+    except PopdlError as error:
+        print(error, file=sys.stderr)
+        os._exit(2)
 config = numbers_from_strings(config)
 
 
@@ -61,10 +75,14 @@ NUM_REPLICATES = SIMULATION.get("replicates", 1)
 SHARD_SIZE = SIMULATION.get("shard_size", 500)
 NUM_EXAMPLES = SIMULATION["num_scenarios"] * NUM_REPLICATES
 SHARDS = range(-(-NUM_EXAMPLES // SHARD_SIZE))
+REPLICATES = range(config.get("training", {}).get("replicates", 1))
 MODELS = [
     f"{network}/{replicate}"
     for network in config["networks"]
-    for replicate in range(config.get("training", {}).get("replicates", 1))
+    for replicate in REPLICATES
+]
+ENSEMBLES = [
+    f"{network}/{ENSEMBLE}" for network in config["networks"] if len(REPLICATES) > 1
 ]
 # By the names of their files.
 BASELINES = {
@@ -75,10 +93,26 @@ STATISTICS = in_any_order(config.get("statistics", []))
 APPLICATIONS = list(config.get("applications", {}))
 
 
+def section(name, *keys):
+    """A section of the config, or only some of its keys, for `params:`."""
+    values = in_any_order(config.get(name, {}))
+    return {key: values[key] for key in keys if key in values} if keys else values
+
+
+# Networks for which settings are searched, with the number of their trials.
+TRIALS = {
+    network: number
+    for network in config["networks"]
+    if (number := num_trials(section("search"), network))
+}
+SEARCH_TABLE = ["<results>/search.tsv"] if TRIALS else []
+
+
 wildcard_constraints:
+    trial=r"\d+",
     shard=r"\d+",
     network="|".join(config["networks"]),
-    replicate=r"\d+",
+    replicate=rf"\d+|{ENSEMBLE}",
     baseline="|".join(map(re.escape, BASELINES)) or "none",
     application="|".join(APPLICATIONS) or "none",
 
@@ -100,6 +134,34 @@ def statistics_plugins():
     """The user's own files among the groups of statistics."""
     names = [group if isinstance(group, str) else group["name"] for group in STATISTICS]
     return [path for name in names for path in plugin(name)]
+def trials(network):
+    return [f"{RESULTS}/search/{network}/{trial}" for trial in range(TRIALS[network])]
+
+
+def choice(wildcards):
+    """Which settings a search has chosen for a network, and the trials that it has chosen from."""
+    network = wildcards.network
+    return (
+        [f"{RESULTS}/search/{network}.json", *trials(network)]
+        if network in TRIALS
+        else []
+    )
+
+
+def members(wildcards):
+    """The models of an ensemble, and none for a single training."""
+    if wildcards.get("replicate", ENSEMBLE) != ENSEMBLE:
+        return []
+    return [
+        f"{RESULTS}/models/{wildcards.network}/{number}.safetensors"
+        for number in REPLICATES
+    ]
+
+
+def predictor(wildcards):
+    """The file that predicts: a model, or an ensemble of models."""
+    ending = "json" if wildcards.replicate == ENSEMBLE else "safetensors"
+    return f"{RESULTS}/models/{wildcards.network}/{wildcards.replicate}.{ending}"
 
 
 def network_plugin(wildcards):

@@ -64,7 +64,8 @@ rule index_dataset:
 
 rule split:
     input:
-        expand("<results>/dataset.zarr/shard_{shard}", shard=SHARDS),
+        shards=expand("<results>/dataset.zarr/shard_{shard}", shard=SHARDS),
+        table=[config["splits"]["file"]] if section("splits", "file") else [],
     output:
         splits="<results>/splits.tsv",
         targets="<results>/targets.json",

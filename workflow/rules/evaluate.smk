@@ -5,6 +5,7 @@ rule evaluate:
     input:
         models=expand("<results>/models/{model}.safetensors", model=MODELS),
         networks=expand("<results>/predictions/{model}.tsv", model=MODELS),
+        ensembles=expand("<results>/predictions/{ensemble}.tsv", ensemble=ENSEMBLES),
         baselines=expand("<results>/baselines/{baseline}.tsv", baseline=BASELINES),
         targets="<results>/targets.json",
     output:
@@ -23,6 +24,7 @@ rule evaluate:
     threads: 1
     params:
         models=MODELS,
+        ensembles=ENSEMBLES,
         baselines=list(BASELINES.values()),
         evaluation=section("evaluation"),
         replicates=NUM_REPLICATES,

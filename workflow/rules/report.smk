@@ -21,11 +21,12 @@ rule draw_figures:
     input:
         config="<results>/config.yaml",
         metrics="<results>/metrics.json",
+        search=SEARCH_TABLE,
         histories=expand("<results>/models/{model}.history.csv", model=MODELS),
         windows=expand(
             "<results>/applications/{application}/{model}.windows.tsv",
             application=APPLICATIONS,
-            model=MODELS,
+            model=[*MODELS, *ENSEMBLES],
         ),
         realism=expand(
             "<results>/applications/{application}/realism.tsv",

@@ -8,6 +8,7 @@ rule train:
         targets="<results>/targets.json",
         plugin=network_plugin,
         transforms=transform_plugins,
+        choice=choice,
     output:
         model="<results>/models/{network}/{replicate}.safetensors",
         history="<results>/models/{network}/{replicate}.history.csv",
@@ -43,9 +44,93 @@ rule train:
         "../scripts/train.py"
 
 
+# A trial of a search is a training like any other, with settings of its own.
+use rule train as run_trial with:
+    input:
+        shards=expand("<results>/dataset.zarr/shard_{shard}", shard=SHARDS),
+        splits="<results>/splits.tsv",
+        targets="<results>/targets.json",
+        plugin=network_plugin,
+        transforms=transform_plugins,
+        choice=[],
+    output:
+        directory("<results>/search/{network}/{trial}"),
+    log:
+        "<logs>/run_trial/{network}/{trial}.log",
+    benchmark:
+        "<benchmarks>/run_trial/{network}/{trial}.tsv"
+    params:
+        over=lambda wildcards: trial_over(
+            section("search"), wildcards.network, int(wildcards.trial)
+        ),
+        checkpoint=f"{RESULTS}/search/{{network}}/.{{trial}}.checkpoint",
+        tensorboard=f"{RESULTS}/tensorboard/search/{{network}}/{{trial}}",
+
+
+rule choose_trial:
+    input:
+        lambda wildcards: trials(wildcards.network),
+    output:
+        "<results>/search/{network}.json",
+    log:
+        "<logs>/choose_trial/{network}.log",
+    benchmark:
+        "<benchmarks>/choose_trial/{network}.tsv"
+    conda:
+        "../../envs/popdl.yaml"
+    threads: 1
+    params:
+        stage=STAGES["training"],
+    script:
+        "../scripts/choose_trial.py"
+
+
+rule search_table:
+    input:
+        expand("<results>/search/{network}.json", network=TRIALS),
+    output:
+        "<results>/search.tsv",
+    log:
+        "<logs>/search_table.log",
+    benchmark:
+        "<benchmarks>/search_table.tsv"
+    conda:
+        "../../envs/popdl.yaml"
+    threads: 1
+    params:
+        stage=STAGES["training"],
+    script:
+        "../scripts/write_search_table.py"
+
+
+rule combine_replicates:
+    input:
+        models=members,
+        shards=expand("<results>/dataset.zarr/shard_{shard}", shard=SHARDS),
+        splits="<results>/splits.tsv",
+    output:
+        f"<results>/models/{{network}}/{ENSEMBLE}.json",
+    log:
+        "<logs>/combine_replicates/{network}.log",
+    benchmark:
+        "<benchmarks>/combine_replicates/{network}.tsv"
+    conda:
+        "../../envs/gpu.yaml"
+    threads: section("training").get("threads", 1)
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime=60,
+    params:
+        stage=STAGES["prediction"],
+    script:
+        "../scripts/combine_replicates.py"
+
+
 rule predict_test:
     input:
-        model="<results>/models/{network}/{replicate}.safetensors",
+        model=predictor,
+        members=members,
         shards=expand("<results>/dataset.zarr/shard_{shard}", shard=SHARDS),
         splits="<results>/splits.tsv",
     output:

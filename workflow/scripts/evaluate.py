@@ -25,4 +25,5 @@ with step(snakemake.log[0]):
         output=Path(snakemake.output.metrics),
         table=Path(snakemake.output.table),
         replicates=params.replicates,
+        ensembles=dict(zip(params.ensembles, map(Path, snakemake.input.ensembles), strict=True)),
     )

@@ -13,7 +13,7 @@ from popdl.splits import make_splits
 params = snakemake.params
 with step(snakemake.log[0]):
     make_splits(
-        [Path(shard) for shard in snakemake.input],
+        [Path(shard) for shard in snakemake.input.shards],
         settings=validate(Splits, params.splits, where="splits"),
         targets={name: validate(Target, value, where=f"targets.{name}") for name, value in params.targets.items()},
         seed=params.seed,

@@ -1,4 +1,4 @@
-"""Train one replicate of a network."""
+"""Train one replicate of a network, or one trial of a search."""
 
 import sys
 from pathlib import Path
@@ -6,29 +6,32 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
 from popdl.config.base import validate
-from popdl.config.training import Evaluation, Training
+from popdl.config.training import Evaluation
 from popdl.config.transforms import Transforms
 from popdl.jobs import step
-from popdl.training import train
+from popdl.search import run_trial, train_chosen
 
-params = snakemake.params
+params, wildcards, output = snakemake.params, snakemake.wildcards, snakemake.output
 with step(snakemake.log[0]):
-    train(
-        study=params.study,
-        key=snakemake.wildcards.network,
-        options=params.options,
-        replicate=int(snakemake.wildcards.replicate),
-        training=validate(Training, params.training, where="training"),
-        evaluation=validate(Evaluation, params.evaluation, where="evaluation"),
-        transforms=validate(Transforms, params.transforms, where="transforms"),
-        seed=params.seed,
-        shards=[Path(shard) for shard in snakemake.input.shards],
-        splits=Path(snakemake.input.splits),
-        targets=Path(snakemake.input.targets),
-        output=Path(snakemake.output.model),
-        history=Path(snakemake.output.history),
-        checkpoint=Path(params.checkpoint),
-        tensorboard=Path(params.tensorboard),
-        priors=params.priors,
-        about=params.about,
-    )
+    shared = {
+        "study": params.study,
+        "key": wildcards.network,
+        "options": params.options,
+        "training": params.training,
+        "evaluation": validate(Evaluation, params.evaluation, where="evaluation"),
+        "transforms": validate(Transforms, params.transforms, where="transforms"),
+        "seed": params.seed,
+        "shards": [Path(shard) for shard in snakemake.input.shards],
+        "splits": Path(snakemake.input.splits),
+        "targets": Path(snakemake.input.targets),
+        "checkpoint": Path(params.checkpoint),
+        "tensorboard": Path(params.tensorboard),
+        "priors": params.priors,
+        "about": params.about,
+    }
+    if hasattr(wildcards, "trial"):
+        run_trial(**shared, over=params.over, trial=int(wildcards.trial), output=Path(output[0]))
+    else:
+        choice = [Path(path) for path in snakemake.input.choice[:1]]
+        names = {"output": Path(output.model), "history": Path(output.history)}
+        train_chosen(choice[0] if choice else None, **shared, **names, replicate=int(wildcards.replicate))

@@ -1,11 +1,13 @@
-"""YAML as users write it: `1e-8` is a number, and a key written twice is an error.
+"""YAML as users write it: `1e-8` is a number, a key written twice is an error, and a config may inherit from another.
 
-Kept free of pydantic: the Snakefile calls :func:`numbers_from_strings` in every job.
+Kept free of pydantic: the Snakefile reads its config with these functions in every job.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,28 @@ import yaml
 
 from popdl.errors import PopdlError
 
-__all__ = ["in_any_order", "numbers_from_strings", "read_yaml"]
+__all__ = [
+    "INHERITS",
+    "NULL_IS_A_VALUE",
+    "in_any_order",
+    "merged",
+    "numbers_from_strings",
+    "read_config",
+    "read_configs",
+    "read_yaml",
+]
 
 MAX_VALUES = 100_000
 """A config with more values than this, every alias written out, is refused: a few lines of nested aliases can stand for billions."""
+
+INHERITS = "inherits"
+ORIGINS = ("simulation", "import")
+NULL_IS_A_VALUE = ("gradient_clip",)
+"""Keys for which null says something of its own; for every other key it says that the key is not given."""
+WHOLE = ("mutation_rate", "recombination_rate", "samples", "splits", "windows")
+"""Keys whose mapping is one choice among several: half of an inherited one and half of another would make no sense."""
+OF_WHOLES = ("parameters", "over")
+"""Keys under which each name has such a choice: a prior."""
 
 MERGE = "tag:yaml.org,2002:merge"
 
@@ -129,3 +149,58 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise PopdlError(f"{path}: expected a mapping of sections, found {type(value).__name__}.")
     converted: dict[str, Any] = numbers_from_strings(value)
     return converted
+
+
+def merged(base: dict[str, Any], changes: dict[str, Any], *, whole: bool = False) -> dict[str, Any]:
+    """Return ``base`` with ``changes``: mappings are merged at any depth, all else is replaced, and null takes a key away.
+
+    With ``whole``, mappings are replaced too, as everywhere where a mapping is one choice among several, such as a prior.
+    """
+    result = dict(base)
+    for key, value in changes.items():
+        before = base.get(key)
+        if value is None and key in base and key not in NULL_IS_A_VALUE:
+            del result[key]
+        elif isinstance(value, dict) and isinstance(before, dict) and key not in WHOLE and not whole:
+            result[key] = merged(before, value, whole=key in OF_WHOLES)
+        else:
+            result[key] = value
+    return result
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """Read the config of a study, together with the files that it inherits from.
+
+    ``inherits: other.yaml`` (its path is seen from the file that says so) takes over everything that the file does not
+    change, except for the name of the study: results of two files never share a folder. ``simulation:`` takes the place of an
+    inherited ``import:``, and the other way round.
+
+    Raises
+    ------
+    PopdlError
+        If a file is not a config (:func:`read_yaml`), or inherits from itself.
+    """
+    return _inherited(Path(path), [])
+
+
+def read_configs(paths: Iterable[str | Path], changes: dict[str, Any]) -> dict[str, Any]:
+    """Read configs that are given together, later ones changing earlier ones, and apply ``changes`` from the command line."""
+    return reduce(merged, [*(read_config(path) for path in paths), changes])
+
+
+def _inherited(path: Path, chain: list[Path]) -> dict[str, Any]:
+    if path.resolve() in [earlier.resolve() for earlier in chain]:
+        raise PopdlError(
+            f"{chain[0]}: a config cannot inherit from itself: {' → '.join(map(str, [*chain, path]))}; remove one `inherits:`."
+        )
+    values = read_yaml(path)
+    if INHERITS not in values:
+        return values
+    parent = values.pop(INHERITS)
+    if not isinstance(parent, str):
+        raise PopdlError(f"{path}: inherits: expected the path of one config, found {parent!r}.")
+    base = _inherited(path.parent / parent, [*chain, path])
+    base.pop("study", None)
+    if any(values.get(origin) is not None for origin in ORIGINS):
+        base = {key: value for key, value in base.items() if key not in ORIGINS or values.get(key) is not None}
+    return merged(base, values)

@@ -12,7 +12,8 @@ from popdl import plugins
 from popdl.config.application import Application
 from popdl.config.base import Section, explain, refusal, suggestion, validate
 from popdl.config.encoding import Encoding
-from popdl.config.reading import numbers_from_strings, read_yaml
+from popdl.config.reading import INHERITS, NULL_IS_A_VALUE, numbers_from_strings, read_config
+from popdl.config.search import Search
 from popdl.config.training import Evaluation, Splits, Target, Training
 from popdl.config.transforms import Transforms
 from popdl.errors import PopdlError
@@ -51,6 +52,8 @@ class Study(Section):
 
     model_config = ConfigDict(serialize_by_alias=True)
 
+    inherits: str | None = None
+    """Another config, its path seen from this file: all its keys but `study` hold here too, where this file does not change them."""
     study: Name
     """Name of the study; its results are in `results/<study>/`."""
     description: str = ""
@@ -74,13 +77,15 @@ class Study(Section):
     statistics: list[str | dict[str, Any]] = []
     """Summary statistics beside the standard ones, for the baselines and the comparison with real genomes: names of groups, or `{name: …, option: …}`."""
     splits: Splits = Splits()
-    """Shares of the scenarios used for training, validation and test."""
+    """Which scenarios train, validate and test."""
     transforms: Transforms = Transforms()
     """What is done to batches on their way to the networks."""
     networks: dict[Name, dict[str, Any]] = Field(min_length=1)
     """The networks that are trained, each with its options; `name:` tells which network it is where the key does not."""
     training: Training = Training()
     """How they are trained."""
+    search: Search | None = None
+    """Which settings are tried before networks are trained."""
     baselines: list[str] = ["prior_mean", "ridge_sfs", "boosted_trees"]
     """Classical methods that are fitted to the same splits."""
     evaluation: Evaluation = Evaluation()
@@ -92,7 +97,7 @@ class Study(Section):
     def _check(self) -> Study:
         if (self.simulation is None) == (self.import_ is None):
             raise ValueError(ONE_ORIGIN)
-        problems = [*self._target_problems()]
+        problems = [*self._target_problems(), *self._split_problems(), *self._search_problems()]
         for name in self.baselines:
             if not plugins.is_file(name) and name not in plugins.known("baselines"):
                 problems.append(f"baselines: {name!r} is not known; {suggestion(name, plugins.known('baselines'))}")
@@ -172,6 +177,58 @@ class Study(Section):
                 problems.append(
                     f"targets.{name}: scale log needs positive values, but the prior reaches down to {prior.lower_bound:g}"
                 )
+        return problems
+
+    def _split_problems(self) -> list[str]:
+        splits, problems = self.splits, []
+        if splits.column is None:
+            highest = self.source.num_scenarios - 1
+            for name in splits.lists:
+                last = max(last for _, last in splits.ranges(name))
+                if last > highest:
+                    problems.append(f"splits.{name}: there is no scenario {last}; this study has 0 to {highest}")
+        elif splits.file is None:
+            names = self.source.parameter_names
+            prior = self.source.priors.get(splits.column)
+            if splits.column not in names:
+                hint = "; name a column of import.table under import.parameters, with `classes` if it holds words"
+                problems.append(
+                    f"splits.column: there is no parameter {splits.column!r}; {suggestion(splits.column, names)}"
+                    + (hint if self.import_ is not None else "")
+                )
+            elif prior is not None and not prior.classes:
+                problems.append(
+                    f"splits.column: the prior of {splits.column!r} is no `choice`, so it has no values to name"
+                )
+            elif prior is not None:
+                problems += [
+                    f"splits.{name}: {splits.column!r} has no value {word!r}; {suggestion(word, prior.classes)}"
+                    for name in splits.lists
+                    for word in splits.words(name)
+                    if word not in prior.classes
+                ]
+        return problems
+
+    def _search_problems(self) -> list[str]:
+        problems = []
+        for key in self.search.over if self.search is not None else []:
+            section, _, rest = key.partition(".")
+            part, _, option = rest.partition(".")
+            problem = None
+            if section == "training" and part in ("replicates", "threads"):
+                problem = "it does not make a network better or worse"
+            elif section == "training" and part not in Training.model_fields:
+                problem = f"there is no such key; {suggestion(part, Training.model_fields)}"
+            elif section == "networks" and part not in self.networks:
+                problem = f"there is no such network; {suggestion(part, self.networks)}"
+            elif section == "networks" and option in ("", "name"):
+                problem = "give each network a key of its own under `networks:`, and search over its options"
+            elif section == "targets":
+                problem = "validation losses of different targets, losses or weights cannot be compared"
+            elif section not in ("training", "networks"):
+                problem = "a search changes `training` and `networks` only; write a config for each value, with `inherits:` and a `study:` of its own"
+            if problem:
+                problems.append(f"search.over.{key}: {problem}")
         return problems
 
     def _application_problems(self, application: Application) -> list[str]:
@@ -267,6 +324,8 @@ def build_study(values: Any, *, where: str = "config") -> Study:
     """Build a study from plain values, or raise a :class:`PopdlError` that lists everything wrong with them."""
     if not isinstance(values, dict):
         raise PopdlError(f"{where}: expected a mapping of sections, found {type(values).__name__}.")
+    if values.get(INHERITS) is not None:
+        raise PopdlError(f"{where}: only a config in a file can inherit; give the file itself, or all of its keys.")
     values = numbers_from_strings(values)
     problems: list[str] = []
     if values.get("simulation") is not None and values.get("import") is not None:
@@ -295,14 +354,21 @@ def build_study(values: Any, *, where: str = "config") -> Study:
 
 
 def load_study(path: str | Path) -> Study:
-    """Read a study from a YAML file."""
-    return build_study(read_yaml(path), where=str(path))
+    """Read a study from a YAML file, and from those that it inherits from."""
+    return build_study(read_config(path), where=str(path))
 
 
 def study_text(study: Study) -> str:
     """A study as YAML with every default spelled out; running it repeats the study."""
-    values = study.model_dump(mode="json", exclude_none=True)
+    values = _given(study.model_dump(mode="json"))
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _given(value: Any) -> Any:
+    """Leave out keys whose null says that they are not given."""
+    if isinstance(value, dict):
+        return {key: _given(item) for key, item in value.items() if item is not None or key in NULL_IS_A_VALUE}
+    return [_given(item) for item in value] if isinstance(value, list) else value
 
 
 def write_study(study: Study, path: Path) -> None:

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from popdl.config.base import Section
 
-__all__ = ["Evaluation", "Splits", "Target", "Training"]
+__all__ = ["SPLITS", "Evaluation", "Splits", "Target", "Training", "number_text"]
+
+SPLITS = ("train", "validation", "test")
+SCENARIOS = re.compile(r"(\d+)(?:-(\d+))?")
+"""The number of a scenario, or the first and the last one of a range."""
+
+
+def number_text(value: float) -> str:
+    """A number as the name of a class, ``f"{value:g}"`` wherever that says it exactly."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(float(value))
 
 
 class Target(Section):
@@ -33,20 +46,86 @@ class Target(Section):
 
 
 class Splits(Section):
-    """Shares of scenarios; replicates of one scenario always stay together."""
+    """Which scenarios train, validate and test; replicates of one scenario always stay together.
 
-    train: float = Field(default=0.7, gt=0, lt=1)
-    """Share used for fitting networks and baselines."""
-    validation: float = Field(default=0.15, gt=0, lt=1)
-    """Share used for early stopping, for choosing the best network and for the width of intervals."""
-    test: float = Field(default=0.15, gt=0, lt=1)
-    """Share that is scored once, at the end."""
+    Each split is a share of the scenarios, or a list: of numbers of scenarios and of ranges such as `10-20` (both ends
+    included) or, with `column`, of that column's values. Beside a list for `train`, a share is taken out of the
+    scenarios that train; otherwise it is of all scenarios that no list names. What is in no split is unused, and counted.
+    """
+
+    train: float | list[int | float | str] = 0.7
+    """Used for fitting networks and baselines (with `column` or `file`: `[train]`)."""
+    validation: float | list[int | float | str] = 0.15
+    """Used for early stopping, for choosing the best network and for the width of intervals (with `column` or `file`: `[validation]`)."""
+    test: float | list[int | float | str] = 0.15
+    """Scored once, at the end (with `column` or `file`: `[test]`)."""
+    column: str | None = None
+    """Split by this: one of the parameters of the simulation or import, or a column of `file` (there it is `split` unless given)."""
+    file: Path | None = None
+    """A table (TSV, CSV or JSON) with the columns `scenario` and `split`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_are_values(cls, values: Any) -> Any:
+        """Where a column decides, its values are called as the splits are, unless the config says otherwise."""
+        if not isinstance(values, dict) or (values.get("column") is None and values.get("file") is None):
+            return values
+        given = {key: value for key, value in values.items() if value is not None}
+        return {"column": "split", **{name: [name] for name in SPLITS}, **given}
 
     @model_validator(mode="after")
     def _check(self) -> Splits:
-        if (total := self.train + self.validation + self.test) > 1 + 1e-9:
+        for name in SPLITS:
+            value = getattr(self, name)
+            if isinstance(value, float) and not 0 < value < 1:
+                raise ValueError(f"{name}: a share must lie between 0 and 1, found {value:g}")
+            if value == []:
+                raise ValueError(f"{name}: the list is empty")
+        if (total := sum(self.shares.values())) > 1 + 1e-9:
             raise ValueError(f"train, validation and test must add up to at most 1, found {total:g}")
+        if "train" in self.lists and total >= 1:
+            raise ValueError(f"the shares taken out of train must add up to less than 1, found {total:g}")
+        if self.column is None:
+            self._check_ranges()
+        else:
+            words = [word for name in self.lists for word in self.words(name)]
+            for word in words:
+                if words.count(word) > 1:
+                    raise ValueError(f"{self.column} {word!r} is named twice; a scenario lies in one split")
         return self
+
+    def _check_ranges(self) -> None:
+        ranges = sorted((low, high, name) for name in self.lists for low, high in self.ranges(name))
+        for before, after in pairwise(ranges):
+            if after[0] <= before[1]:
+                raise ValueError(
+                    f"{after[2]}: scenario {after[0]} is named twice (also under {before[2]}); a scenario lies in one split"
+                )
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The splits that are given as a share."""
+        return {name: value for name in SPLITS if not isinstance(value := getattr(self, name), list)}
+
+    @property
+    def lists(self) -> dict[str, list[int | float | str]]:
+        """The splits that are given as a list."""
+        return {name: value for name in SPLITS if isinstance(value := getattr(self, name), list)}
+
+    def words(self, name: str) -> list[str]:
+        """The values of the column that a split lists, as text."""
+        return [item if isinstance(item, str) else number_text(item) for item in self.lists[name]]
+
+    def ranges(self, name: str) -> list[tuple[int, int]]:
+        """First and last number of each range of scenarios that a split lists."""
+        found = []
+        for item in self.lists[name]:
+            match = SCENARIOS.fullmatch(str(item))
+            first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
+            if first > last:
+                raise ValueError(f"{name}: expected numbers of scenarios and ranges such as 10-20, found {item!r}")
+            found.append((first, last))
+        return found
 
 
 class Training(Section):

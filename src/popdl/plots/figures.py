@@ -15,13 +15,14 @@ from matplotlib.figure import Figure
 from popdl.config.study import Study
 from popdl.dataset import open_shards, read_parameters
 from popdl.files import whole, write_text
-from popdl.outcomes import Outcomes, read_outcomes
+from popdl.outcomes import Outcomes, read_outcomes, searched_keys
 from popdl.plots.calibration import coverage, reliability
 from popdl.plots.genome_track import genome_track, probability_track
 from popdl.plots.parity import confusion, parity
 from popdl.plots.priors import prior, prior_bins
 from popdl.plots.realism import realism, realism_rows
 from popdl.plots.scores import scores
+from popdl.plots.search import search_panel
 from popdl.plots.size_history import (
     chosen_examples,
     epoch_starts,
@@ -63,7 +64,8 @@ def make_figures(*, results: Path, study: Study, output: Path) -> None:
     with matplotlib.rc_context(RC):
         _priors(outcomes, output)
         _training(outcomes, output)
-        for network in outcomes.networks:
+        _search(outcomes, output)
+        for network in [*outcomes.networks, *outcomes.ensembles]:
             _parity(outcomes, network, output)
         _size_history(outcomes, output)
         _scores(outcomes, output)
@@ -143,6 +145,23 @@ def _training(outcomes: Outcomes, output: Path) -> None:
     _panels(by_network, paint, output / "training", table=table, height=2.3)
 
 
+def _search(outcomes: Outcomes, output: Path) -> None:
+    if outcomes.search is None:
+        return
+    table = outcomes.search
+    panels = {
+        f"{network} {key}": (rows, key)
+        for network, rows in table.groupby("network", sort=False)
+        for key in searched_keys(rows)
+    }
+
+    def paint(name: str, ax: Axes) -> None:
+        rows, key = panels[name]
+        search_panel(rows, ax, key=key)
+
+    _panels(panels, paint, output / "search", table=table, height=2.3)
+
+
 def _parity(outcomes: Outcomes, network: str, output: Path) -> None:
     scored = outcomes.metrics["models"][network]["targets"]
     targets = {name: described for name, described in outcomes.targets.items() if "metrics" in scored[name]}
@@ -187,7 +206,11 @@ def _numbers(metrics: Mapping[str, Mapping[str, float | None]]) -> dict[str, dic
 
 def _scores(outcomes: Outcomes, output: Path) -> None:
     models = outcomes.metrics["models"]
-    names = [*outcomes.networks, *(name for name, model in models.items() if model["kind"] == "baseline")]
+    names = [
+        *outcomes.networks,
+        *outcomes.ensembles,
+        *(name for name, model in models.items() if model["kind"] == "baseline"),
+    ]
 
     def paint(target: str, ax: Axes) -> None:
         metric = "r2" if outcomes.targets[target]["task"] == "regression" else "accuracy"

@@ -11,6 +11,8 @@ from popdl.plots.style import COLOURS
 
 __all__ = ["scores"]
 
+MARKERS = {"network": "o", "ensemble": "D", "baseline": "s"}
+
 
 def scores(
     models: Mapping[str, Any],
@@ -43,12 +45,12 @@ def scores(
         score = model["targets"][target].get("metrics", {}).get(metric)
         if score is None or score["value"] is None:
             continue
-        colour = COLOURS["network" if model["kind"] == "network" else "baseline"]
+        colour = COLOURS["baseline" if model["kind"] == "baseline" else "network"]
         ax.errorbar(
             score["value"],
             row,
             xerr=2 * (score["se"] or 0.0),
-            fmt="o" if model["kind"] == "network" else "s",
+            fmt=MARKERS[model["kind"]],
             color=colour,
             markersize=5,
             markerfacecolor=colour if name == best or model["kind"] == "baseline" else "white",

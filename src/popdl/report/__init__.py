@@ -13,6 +13,7 @@ from popdl.files import write_text
 from popdl.outcomes import Outcomes, read_outcomes
 from popdl.report.answers import application_answers, quality, question, trust
 from popdl.report.bookkeeping import dropped, references, run_times, training_table, versions
+from popdl.report.runs import replicates_table, search_tables
 from popdl.report.wording import Figure, badge, count, measured, number, uncertainty
 
 __all__ = ["write_report"]
@@ -65,7 +66,9 @@ def write_report(*, results: Path, study: Study, output: Path) -> None:
         references=references(outcomes),
         config=outcomes.results.config.read_text(encoding="utf-8"),
         figures=_figures(outcomes),
-        other_networks=[name.replace("/", "_") for name in outcomes.networks[1:]],
+        other_networks=[name.replace("/", "_") for name in [*outcomes.networks[1:], *outcomes.ensembles]],
+        replicates=replicates_table(outcomes),
+        search=search_tables(outcomes),
     )
     write_text(output, page)
 
@@ -74,7 +77,7 @@ def _figures(outcomes: Outcomes) -> dict[str, Figure]:
     """Every figure by name, as a data URI."""
     folder = outcomes.results.figures
     needed = ["priors", "training", "baselines", "calibration", *(f"genome_{name}" for name in outcomes.windows)]
-    needed += [f"parity_{name.replace('/', '_')}" for name in outcomes.networks]
+    needed += [f"parity_{name.replace('/', '_')}" for name in [*outcomes.networks, *outcomes.ensembles]]
     if missing := [name for name in needed if not (folder / f"{name}.png").is_file()]:
         raise PopdlError(f"{folder / missing[0]}.png: this figure is missing; draw the figures before the report.")
     figures = {}

@@ -117,7 +117,7 @@ def _dropped_simulations(outcomes: Outcomes) -> Iterator[dict[str, Any]]:
         yield _row(
             SIMULATION,
             "simulations",
-            "in no split (splits add up to less than 1)",
+            "in no split (unused)",
             (split == "unused").sum(),
             len(split),
         )

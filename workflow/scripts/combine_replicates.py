@@ -1,0 +1,17 @@
+"""Make an ensemble of the replicates of a network."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
+
+from popdl.jobs import step
+from popdl.prediction import combine_replicates
+
+with step(snakemake.log[0]):
+    combine_replicates(
+        [Path(model) for model in snakemake.input.models],
+        shards=[Path(shard) for shard in snakemake.input.shards],
+        splits=Path(snakemake.input.splits),
+        output=Path(snakemake.output[0]),
+    )
