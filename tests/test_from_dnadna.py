@@ -44,10 +44,10 @@ def test_walk_through(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     write_vcf(Path("samples.vcf"))
     commands = []
     for language, text in re.findall(r"^```(\w*)\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL):
-        if language == "yaml":
-            name, _, content = text.partition("\n")
+        name, _, content = text.partition("\n")
+        if name.startswith("# "):
             Path(name.removeprefix("# ")).write_text(content)
-        else:
+        elif not language:
             commands += [shlex.split(line) for line in text.splitlines()]
     assert len(commands) >= 11 and {command[0] for command in commands} == {"popdl"}
     for command in commands:
