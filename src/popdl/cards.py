@@ -12,17 +12,33 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from popdl import plugins
 from popdl.config.base import validate
 from popdl.config.encoding import Encoding
 from popdl.errors import PopdlError
 from popdl.model import carried_parts, read_card
 
-__all__ = ["card_text", "model_table", "sources_text"]
+__all__ = ["about_study", "card_text", "model_table", "sources_text"]
 
 LINE = 120
 METRICS = {"r2": "R²", "rmse": "RMSE", "accuracy": "accuracy"}
 """The metrics that a card shows, by their names in ``metrics.json``; the first that there is stands for a model in a table."""
 SOURCES = {"simulator": "simulated by", "format": "imported from"}
+
+
+def about_study(about: Mapping[str, Any]) -> dict[str, Any]:
+    """What a card says of the study of its model, with the source of a simulator (or importer) that is a user's own file.
+
+    Parameters
+    ----------
+    about
+        ``authors``, ``licence`` and ``citation`` as in the config, and the name of the ``simulator`` or of the ``format``.
+    """
+    parts = {key: plugins.describe(about[key], {}) for key in SOURCES if key in about}
+    return {
+        **about,
+        **{key: {name: part[name] for name in ("name", "source", "sha256")} for key, part in parts.items()},
+    }
 
 
 def model_table(folder: Path) -> str:

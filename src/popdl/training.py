@@ -28,7 +28,8 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from tqdm import tqdm
 
-from popdl import __version__, plugins
+from popdl import __version__
+from popdl.cards import about_study
 from popdl.checkpoint import Progress, load_checkpoint, save_checkpoint
 from popdl.config.training import Evaluation, Training
 from popdl.config.transforms import Transforms
@@ -222,7 +223,7 @@ def train(
             "intervals": _intervals(outputs.numpy(), truths[rows["validation"]].numpy(), module, scaling, evaluation),
             "realism": fit_reference(statistics, opened[0].attributes["statistics"], domain=evaluation.domain),
             "priors": dict(priors),
-            "about": _about(about or {}),
+            "about": about_study(about or {}),
             "training": training.model_dump(mode="json", exclude={"replicates"}),
             "num_examples": {name: len(numbers) for name, numbers in rows.items()},
             "num_parameters": sum(parameter.numel() for parameter in module.parameters()),
@@ -419,15 +420,6 @@ def _intervals(
             width = half_width(residuals, evaluation.interval)
             half_widths[name] = width if math.isfinite(width) else None
     return {"coverage": evaluation.interval, "half_widths": half_widths}
-
-
-def _about(about: Mapping[str, Any]) -> dict[str, Any]:
-    """With the source of a simulator (or importer) that is a user's own file."""
-    parts = {key: plugins.describe(about[key], {}) for key in ("simulator", "format") if key in about}
-    return {
-        **about,
-        **{key: {name: part[name] for name in ("name", "source", "sha256")} for key, part in parts.items()},
-    }
 
 
 def _versions() -> dict[str, str]:
