@@ -194,6 +194,12 @@ def test_over_and_plus() -> None:
         assert 1e4 <= (values["time_2"] - values["time_1"]) * values["size_0"] <= 3.5e7 * (1 + 1e-12)
 
 
+def test_nothing_is_divided_by_zero() -> None:
+    drawn_from = {"a": Prior.model_validate(0), "b": Prior.model_validate({"uniform": [1, 2], "over": "a"})}
+    with pytest.raises(PopdlError, match="over: a is 0 in a draw"):
+        priors.draw(drawn_from, seeds.generator(1, "parameters", 0))
+
+
 def test_unknown_references() -> None:
     with pytest.raises(PopdlError, match="population_size: plus: 'size_7' is not a parameter that is drawn before it"):
         section(parameters={"population_size": {"uniform": [1, 2], "plus": "size_7"}})
