@@ -5,20 +5,24 @@ from __future__ import annotations
 import gzip
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from simulated import examples, section, standard_errors
 
+import popdl.simulation
 from popdl import priors, seeds, store
 from popdl.config.study import build_study
 from popdl.errors import PopdlError
+from popdl.layout import Results
 from popdl.priors import Prior
-from popdl.simulation import MAX_DRAWS, simulate_example, simulate_shard
+from popdl.report import bookkeeping
+from popdl.simulation import simulate_example, simulate_shard
 from popdl.simulators._base import Redrawn, Simulator
 
-RHO = {
+RHO: dict[str, Any] = {
     "parameters": {"population_size": {"choice": [500, 1000, 2000]}},
     "recombination_rate": {"loguniform": [1e-8, 1e-6]},
     "derived": {"rho": "4 * population_size * recombination_rate", "ratio": "recombination_rate / mutation_rate"},
@@ -123,21 +127,34 @@ def test_nothing_simulated_again_is_counted_too(tmp_path: Path) -> None:
     assert made.attributes["redrawn"] == {"fewer sites than simulation.min_sites asks for": 0}
 
 
+def test_the_report_counts_what_was_simulated_again(tmp_path: Path) -> None:
+    results = Results(tmp_path)
+    simulation = section(min_sites=14, shard_size=5)
+    redrawn = 0
+    for number in range(2):
+        simulate_shard(simulation, seed=3, shard=number, output=results.simulations(number))
+        attributes = store.read_shard(results.simulations(number), kind="simulations").attributes
+        redrawn += sum(attributes["redrawn"].values())
+    (row,) = bookkeeping._redrawn(SimpleNamespace(results=results))  # type: ignore[arg-type]
+    assert redrawn > 0
+    assert row["reason"] == "simulated again: fewer sites than simulation.min_sites asks for"
+    assert row["count"] == redrawn and row["share"] == f"{redrawn / (10 + redrawn):.2%}"
+
+
 def test_sites_kept_are_drawn_at_random() -> None:
     """Out of a genealogy's mutations, any subset of a given size is as likely: the spectrum stays θ / i (Fu 1995)."""
     simulation = section(discrete_genome=False, keep_sites=3, mutation_rate=1e-6)
-    made = examples(simulation, 800)
+    made = examples(simulation, 300)
     assert all(len(example.positions) == 3 and (np.diff(example.positions) > 0).all() for example in made)
     first = np.array([[example.positions[0], example.positions[2]] for example in made])
     assert (standard_errors(first, np.array([2500, 7500])) < 4).all()  # order statistics of three uniform positions
 
 
-def test_parameters_that_never_have_enough_sites() -> None:
+def test_parameters_that_never_have_enough_sites(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(popdl.simulation, "MAX_DRAWS", 20)
     simulation = section(mutation_rate=0, min_sites=1, sequence_length=10, num_haplotypes=2)
     values = simulation.with_constants({})
-    with pytest.raises(
-        PopdlError, match=f"none of {MAX_DRAWS} draws with mutation_rate = 0, .*fewer sites .*{MAX_DRAWS} times"
-    ):
+    with pytest.raises(PopdlError, match=r"none of 20 draws with mutation_rate = 0, .*fewer sites .*20 times"):
         simulate_example(simulation, values, seeds.generator(1, "simulation", 0))
 
 
@@ -175,6 +192,12 @@ def test_over_and_plus() -> None:
         values = priors.draw(drawn_from, seeds.generator(1, "parameters", scenario))
         assert 1e6 <= values["time_1"] * values["size_0"] <= 3.5e7
         assert 1e4 <= (values["time_2"] - values["time_1"]) * values["size_0"] <= 3.5e7 * (1 + 1e-12)
+
+
+def test_nothing_is_divided_by_zero() -> None:
+    drawn_from = {"a": Prior.model_validate(0), "b": Prior.model_validate({"uniform": [1, 2], "over": "a"})}
+    with pytest.raises(PopdlError, match="over: a is 0 in a draw"):
+        priors.draw(drawn_from, seeds.generator(1, "parameters", 0))
 
 
 def test_unknown_references() -> None:
@@ -230,7 +253,7 @@ def test_epochs_with_drawn_times() -> None:
         parameters={"size_*": 1000, "size_1": 200, "time_1": 500, "time_2": {"uniform": [100, 300], "plus": "time_1"}},
     )
     parameters = {"time_2": 700.0}
-    sites = np.array([len(example.positions) for example in examples(simulation, 600, **parameters)])
+    sites = np.array([len(example.positions) for example in examples(simulation, 300, **parameters)])
     first, second = math.exp(-500 / 2000), math.exp(-500 / 2000 - 200 / 400)
     expected = 2000 * (1 - first) + 400 * (first - second) + 2000 * second
     assert standard_errors(sites, 2 * 1e-7 * 1e4 * expected) < 4

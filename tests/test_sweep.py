@@ -15,7 +15,7 @@ from popdl.errors import PopdlError
 from popdl.simulators._base import Simulator
 
 SIZE, SELECTION, RATE, LENGTH = 1000, 0.05, 1e-6, 10_000
-REPLICATES = 250
+REPLICATES = 150
 PARAMETERS: dict[str, Any] = {
     "sweep": {"choice": ["neutral", "hard", "linked", "partial", "old"]},
     "size_0": SIZE,

@@ -192,7 +192,11 @@ class Prior(Section):
         if self.times is not None:
             value *= others[self.times]
         if self.over is not None:
-            value = value / others[self.over] if others[self.over] else math.nan
+            if others[self.over] == 0:
+                raise PopdlError(
+                    f"over: {self.over} is 0 in a draw, and nothing can be divided by it; give it a prior above 0."
+                )
+            value /= others[self.over]
         return value + others[self.plus] if self.plus is not None else value
 
 
