@@ -149,6 +149,12 @@ def encode_with(encoder: Encoder, raw: Shard, output: Path, *, seed: int) -> Non
             raise PopdlError(
                 f"{raw.path}: {key} is {found:g}, but the encoding takes {expected:g}; give examples of the shape that it was made for."
             )
+    populations = dict(raw.attributes.get("populations") or {})
+    if (populations or len(encoder.populations) > 1) and list(populations.items()) != list(encoder.populations.items()):
+        raise PopdlError(
+            f"{raw.path}: its populations are {populations or 'one'}, but the encoding takes {encoder.populations}; "
+            "give examples of the same populations in the same order."
+        )
     first = raw.attributes["first_example"]
     genotypes, positions, offsets = raw["genotypes"], raw["positions"], raw["offsets"]
     examples = (
