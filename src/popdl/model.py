@@ -24,10 +24,12 @@ from popdl.errors import PopdlError
 from popdl.files import whole
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from popdl.encoding import Encoder
     from popdl.module import PopdlModule
 
-__all__ = ["FORMAT_VERSION", "Model", "load_model", "publish_model", "read_card", "save_model"]
+__all__ = ["FORMAT_VERSION", "Model", "load_model", "publish_model", "read_card", "read_weights", "save_model"]
 
 FORMAT_VERSION = 1
 CARD = "popdl"
@@ -63,10 +65,11 @@ class _Shape(_Part):
 
 class _Target(_Part):
     task: Literal["regression", "classification"]
-    scale: Literal["linear", "log"]
+    scale: Literal["linear", "log", "logit"]
     mean: float | None
     sd: float | None
     classes: list[str] | None
+    circular: float | None = Field(default=None, gt=0)
 
 
 class _Positions(_Part):
@@ -151,8 +154,6 @@ def load_model(path: Path) -> Model:
         If the file is foreign, damaged, from a newer popdl, or does not hold what its card declares.
     """
     import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load
 
     from popdl.encoding import Encoder
     from popdl.module import PopdlModule, PositionScaling
@@ -181,15 +182,34 @@ def load_model(path: Path) -> Model:
             path,
             f"tensor {name!r} has the shape {found.get(name, 'of a missing tensor')}, but the network of its card needs {expected.get(name, 'no such tensor')}",
         )
+    module.load_state_dict(_weights(path, card, start), assign=True)
+    return Model(path, card, module.eval(), encoder)
+
+
+def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Card and tensors of a model file, without its network: enough to start another training from.
+
+    Raises
+    ------
+    PopdlError
+        If this is no whole model file of a known version.
+    """
+    _, card, start = _read_header(path)
+    return card, _weights(path, card, start)
+
+
+def _weights(path: Path, card: Mapping[str, Any], start: int) -> dict[str, Tensor]:
+    """The tensors of a model file, whose bytes are those of which its card has the hash."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
     content = path.read_bytes()
     if hashlib.sha256(content[start:]).hexdigest() != card["weights_sha256"]:
         raise _damaged(path, "its weights do not have the SHA-256 in its card")
     try:
-        tensors = load(content)
+        return load(content)
     except SafetensorError as error:
         raise _damaged(path, str(error)) from None
-    module.load_state_dict(tensors, assign=True)
-    return Model(path, card, module.eval(), encoder)
 
 
 def publish_model(candidates: Mapping[str, Path], *, metrics: Path, output: Path) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 from popdl import plugins, priors, seeds
 from popdl.config.application import Application
 from popdl.config.study import Study
 from popdl.encoding import Encoder
 from popdl.errors import PopdlError
+
+if TYPE_CHECKING:
+    from popdl.module import PopdlModule
 
 __all__ = ["check_study"]
 
@@ -31,10 +36,13 @@ def check_study(study: Study, *, config_only: bool = False) -> list[str]:
         Empty if the study can run.
     """
     # A login node may have what Snakemake needs and no more; what is not looked at here, the jobs find.
-    problems = _check_networks(study) if find_spec("torch") else []
+    problems = [*_check_networks(study), *_check_losses(study)] if find_spec("torch") else []
     problems += _problems(partial(_check_baselines, study)) if find_spec("sklearn") else []
     if config_only:
         return problems
+    if find_spec("torch"):
+        for key in study.networks if not problems else []:
+            problems += _problems(partial(_check_start, study, key))
     problems += _problems(partial(_check_one_draw if study.simulation else _check_import, study))
     for name, application in study.applications.items():
         found = _problems(partial(_check_application, application, study))
@@ -58,9 +66,73 @@ def _check_networks(study: Study) -> list[str]:
     for key, options in study.networks.items():
         try:
             check(key, options, shape)
+            _check_optimization(study, key)
         except PopdlError as error:
             problems.append(str(error))
     return problems
+
+
+def _check_optimization(study: Study, key: str) -> None:
+    """Make optimizer and schedule once, for a network without memory."""
+    from popdl.optimization import make_optimizer, make_schedule
+
+    training = study.training
+    num_steps = (
+        max(1, math.ceil(study.source.num_examples * study.splits.train / training.batch_size)) * training.max_epochs
+    )
+    make_schedule(make_optimizer(_module(study, key), training), training, num_steps=num_steps)
+
+
+def _module(study: Study, key: str) -> PopdlModule:
+    """A network with its heads, on a device without memory."""
+    import torch
+
+    from popdl.module import PopdlModule
+    from popdl.networks._base import InputShape
+
+    with torch.device("meta"):
+        return PopdlModule(
+            key, study.networks[key], shape=InputShape.of(study), targets=_described(study), position_scaling=None
+        )
+
+
+def _described(study: Study) -> dict[str, dict[str, Any]]:
+    """The targets as ``targets.json`` will describe them, as far as that does not depend on the data."""
+    described = {}
+    for name, target in study.targets.items():
+        prior = study.source.priors.get(name)
+        classes = (prior.classes if prior else []) or ["", " "]
+        described[name] = {
+            **target.model_dump(mode="json"),
+            "classes": classes if target.task == "classification" else [],
+            "class_weights": target.class_weights if prior and isinstance(target.class_weights, dict) else None,
+            "mean": 0.0,
+            "sd": 1.0,
+        }
+    return described
+
+
+def _check_losses(study: Study) -> list[str]:
+    """Try every loss on a few predictions."""
+    from popdl.losses import check_loss
+
+    problems = []
+    for name, described in _described(study).items():
+        try:
+            check_loss(name, described)
+        except PopdlError as error:
+            problems.append(str(error))
+    return problems
+
+
+def _check_start(study: Study, key: str) -> list[str]:
+    """Look whether the weights that a network starts from fit it."""
+    from popdl.finetuning import Start
+
+    path = study.training.start_of(key)
+    if path is not None:
+        Start.read(path, fingerprint=Encoder.of(study).fingerprint).give(_module(study, key), key=key)
+    return []
 
 
 def _check_baselines(study: Study) -> list[str]:

@@ -89,8 +89,18 @@ def plugin(name):
     return [name.rpartition(":")[0]] if ".py:" in name else []
 
 
-def network_plugin(wildcards):
-    return plugin(config["networks"][wildcards.network].get("name", ""))
+def training_files(wildcards):
+    """The files that training a network reads: its own, and those of losses, optimizer, schedule and the model it starts from."""
+    training = section("training")
+    parts = [target.get("loss", "") for target in config["targets"].values()]
+    parts += [training.get(key, "") for key in ("optimizer", "schedule")]
+    names = [part["name"] if isinstance(part, dict) else part for part in parts]
+    start = training.get("initialise_from")
+    if isinstance(start, dict):
+        start = start.get(wildcards.network)
+    names.append(config["networks"][wildcards.network].get("name", ""))
+    own = [path for name in names for path in plugin(name or "")]
+    return [*dict.fromkeys(own), *([start] if start else [])]
 
 
 def simulation_files():

@@ -6,7 +6,7 @@ rule train:
         shards=expand("<results>/dataset.zarr/shard_{shard}", shard=SHARDS),
         splits="<results>/splits.tsv",
         targets="<results>/targets.json",
-        plugin=network_plugin,
+        files=training_files,
     output:
         model="<results>/models/{network}/{replicate}.safetensors",
         history="<results>/models/{network}/{replicate}.history.csv",

@@ -1,0 +1,140 @@
+"""Starting a training from the weights of a trained model.
+
+The body's weights and buffers are taken where name and shape agree; the standardisation of positions comes along, because
+those weights were trained with it. A target goes on with its outputs where name, task, scale and period agree. The new
+training split has its own mean and standard deviation, so the rows of the last layer are rewritten for them:
+
+    w' = w · sd / sd',   b' = (b · sd + mean − mean') / sd'
+
+and the first prediction, in natural units, is that of the old model. A class goes on with its logit wherever one of the same
+name is there. Everything else is fresh, and all of it is counted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from popdl.errors import PopdlError
+from popdl.heads import output_columns
+from popdl.model import read_weights
+from popdl.module import PopdlModule, PositionScaling
+
+__all__ = ["Start"]
+
+log = logging.getLogger("popdl")
+
+BODY = "body."
+WEIGHT, BIAS = "heads.linear.weight", "heads.linear.bias"
+
+
+@dataclass(frozen=True)
+class Start:
+    """A trained model as the start of another training."""
+
+    path: Path
+    sha256: str
+    card: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+    @classmethod
+    def read(cls, path: Path, *, fingerprint: str) -> Start:
+        """Read a model file.
+
+        Raises
+        ------
+        PopdlError
+            If it is no whole model file, or its network takes data of another encoding than this one.
+        """
+        card, tensors = read_weights(path)
+        if card["fingerprint"] != fingerprint:
+            raise PopdlError(
+                f"training.initialise_from: {path} was trained with another encoding than this study has, so its weights mean "
+                f"something else; copy the settings under `encoding` of `popdl card {path}`, with its numbers of haplotypes and sites."
+            )
+        return cls(path, hashlib.sha256(path.read_bytes()).hexdigest(), card, tensors)
+
+    @property
+    def position_scaling(self) -> PositionScaling | None:
+        return None if self.card["positions"] is None else PositionScaling(**self.card["positions"])
+
+    def give(self, module: PopdlModule, *, key: str) -> dict[str, Any]:
+        """Put the weights that agree into a module; ``key`` names the network in messages.
+
+        Returns
+        -------
+        dict
+            For the card: the source, which tensors and targets were taken, and which are fresh.
+
+        Raises
+        ------
+        PopdlError
+            If no weight of the body agrees.
+        """
+        state = module.state_dict()
+        body = [name for name in state if name.startswith(BODY)]
+        taken = [name for name in body if name in self.tensors and self.tensors[name].shape == state[name].shape]
+        if not taken:
+            network = self.card["network"]
+            raise PopdlError(
+                f"training.initialise_from: {self.path} holds the network {network['name']} with the options {network['options']}, "
+                f"and none of its weights fits networks.{key}; give that network the same options, or start another from the file: "
+                "`initialise_from: {<network>: <file>}`."
+            )
+        with torch.no_grad():
+            for name in taken:
+                state[name].copy_(self.tensors[name])
+            targets = self._give_heads(state, module.heads.targets)
+        fresh = [name for name in body if name not in taken]
+        numbers = [sum(state[name].numel() for name in names) for names in (taken, body)]
+        log.info(
+            "%s: %d of %d numbers of the body taken (%d of %d tensors); targets that go on: %s; fresh: %s.",
+            self.path,
+            *numbers,
+            len(taken),
+            len(body),
+            ", ".join(name for name, rows in targets.items() if rows == "taken" or isinstance(rows, list)) or "none",
+            ", ".join([*fresh, *(name for name, rows in targets.items() if rows == "fresh")]) or "nothing",
+        )
+        return {
+            "sha256": self.sha256,
+            "study": self.card.get("study"),
+            "network": self.card["network"]["name"],
+            "num_body": numbers[1],
+            "num_taken": numbers[0],
+            "fresh": fresh,
+            "targets": targets,
+        }
+
+    def _give_heads(self, state: Mapping[str, Tensor], targets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """Rows of the last layer; returns for each target ``taken`` or ``fresh``, or the classes that were taken."""
+        old_columns, columns = output_columns(self.card["targets"]), output_columns(targets)
+        found: dict[str, Any] = dict.fromkeys(targets, "fresh")
+        if state[WEIGHT].shape[1] != self.tensors[WEIGHT].shape[1]:
+            return found
+        for name, target in targets.items():
+            old = self.card["targets"].get(name)
+            if old is None or any(old.get(key) != target.get(key) for key in ("task", "scale", "circular")):
+                continue
+            row, old_row = columns[name].start, old_columns[name].start
+            if target["task"] == "regression":
+                state[WEIGHT][row] = self.tensors[WEIGHT][old_row] * (old["sd"] / target["sd"])
+                bias = float(self.tensors[BIAS][old_row])
+                state[BIAS][row] = (bias * old["sd"] + old["mean"] - target["mean"]) / target["sd"]
+                found[name] = "taken"
+                continue
+            common = [label for label in target["classes"] if label in old["classes"]]
+            for label in common:
+                to, source = row + target["classes"].index(label), old_row + old["classes"].index(label)
+                state[WEIGHT][to] = self.tensors[WEIGHT][source]
+                state[BIAS][to] = self.tensors[BIAS][source]
+            if common:
+                found[name] = "taken" if common == target["classes"] == old["classes"] else common
+        return found
