@@ -129,9 +129,21 @@ def test_same_settings_give_the_same_bytes_and_another_replicate_others(trained,
     assert other["output"].read_bytes() != trained["output"].read_bytes()
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_a_training_that_was_interrupted_ends_with_the_same_bytes(data, tmp_path, monkeypatch, optimizer):
-    settings = learnable.TRAINING.model_copy(update={"optimizer": optimizer})
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": "adamw"},
+        {"optimizer": "sgd"},
+        {"schedule": {"name": "StepLR", "step_size": 1, "gamma": 0.5}, "optimizer": "Rprop"},
+        {"schedule": {"name": "ReduceLROnPlateau", "patience": 0, "threshold": 0.5, "factor": 0.2}},
+        {"schedule": "OneCycleLR", "optimizer": {"name": "NAdam", "betas": [0.8, 0.99]}},
+        {"schedule": {"name": "MultiStepLR", "milestones": [1, 3]}, "optimizer": "Adafactor"},
+        {"parameter_groups": [{"match": "heads.*", "learning_rate": 0.02}, {"match": "*.bias", "freeze": True}]},
+    ],
+    ids=lambda changes: "-".join(changes),
+)
+def test_a_training_that_was_interrupted_ends_with_the_same_bytes(data, tmp_path, monkeypatch, changes):
+    settings = Training(**{**learnable.TRAINING.model_dump(), **changes})
     whole = learnable.fit(data, tmp_path / "whole", training=settings)
     save = training.save_checkpoint
 

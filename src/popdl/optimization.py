@@ -246,7 +246,8 @@ class TorchSchedule(Schedule):
             options.setdefault("total_steps", self.num_steps)
         if name == "ChainedScheduler":
             return construct(found, options=options, where=where, fixed={"optimizer": self.optimizer})
-        scheduler: Any = construct(found, self.optimizer, options=options, where=where)
+        fixed = {"last_epoch": -1} if "last_epoch" in arguments(found) else {}
+        scheduler: Any = construct(found, self.optimizer, options=options, where=where, fixed=fixed)
         if name == "OneCycleLR" and scheduler.total_steps < self.num_steps:
             raise PopdlError(
                 f"{where}: its cycle takes {scheduler.total_steps} steps, but the training up to {self.num_steps}; leave `total_steps` out."
