@@ -7,7 +7,8 @@ training split has its own mean and standard deviation, so the rows of the last 
     w' = w · sd / sd',   b' = (b · sd + mean − mean') / sd'
 
 and the first prediction, in natural units, is that of the old model. A class goes on with its logit wherever one of the same
-name is there. Everything else is fresh, and all of it is counted.
+name is there. Outputs that are fresh start at 0, the mean of the training split: random weights on features that are long
+trained would predict far from every truth. Everything else is fresh as in any training, and all of it is counted.
 """
 
 from __future__ import annotations
@@ -119,6 +120,8 @@ class Start:
         found: dict[str, Any] = dict.fromkeys(targets, "fresh")
         if state[WEIGHT].shape[1] != self.tensors[WEIGHT].shape[1]:
             return found
+        state[WEIGHT].zero_()
+        state[BIAS].zero_()
         for name, target in targets.items():
             old = self.card["targets"].get(name)
             if old is None or any(old.get(key) != target.get(key) for key in ("task", "scale", "circular")):
