@@ -57,7 +57,7 @@ def begun(trained, scaling: TargetScaling, options=learnable.OPTIONS) -> tuple[P
         targets=scaling.to_json(),
         position_scaling=start.position_scaling,
     )
-    return module, start.give(module, key="net")
+    return module, start.give(module, key="net", network=options["name"])
 
 
 def test_a_changed_target_set_starts_from_the_same_body(trained, changed):
@@ -107,7 +107,7 @@ def test_weights_of_other_shapes_are_fresh_and_counted(trained, changed, caplog)
     assert card["fresh"] and all(name in sizes for name in card["fresh"])
     assert card["num_body"] == sum(sizes.values())
     assert card["num_taken"] == card["num_body"] - sum(sizes[name] for name in card["fresh"])
-    assert set(card["targets"].values()) == {"fresh"}  # they read 20 features, not 16
+    assert set(card["targets"].values()) == {"fresh"}  # they read 20 new features, not 16 trained ones
     assert f"{card['num_taken']} of {card['num_body']} numbers of the body taken" in caplog.text
 
 
@@ -131,7 +131,7 @@ def test_a_network_of_its_own_may_start_from_its_own_model(trained, data, tmp_pa
 
 
 def test_another_network_is_refused(trained, changed):
-    with pytest.raises(PopdlError, match=r"holds the network exchangeable .* none of its weights fits networks.net"):
+    with pytest.raises(PopdlError, match=r"holds the network exchangeable .* whose weights do not fit networks.net"):
         begun(trained, TargetScaling.read(changed["targets"]), {"name": "mlp"})
 
 

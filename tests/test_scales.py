@@ -208,12 +208,14 @@ def test_networks_and_baselines_are_scored_on_the_same_scales(trained, data, tmp
     for name in ("size", "share"):
         for table in tables[1:]:
             np.testing.assert_allclose(table[f"{name}_true"], tables[0][f"{name}_true"], rtol=1e-9)
-    scores = pd.read_csv(tmp_path / "metrics.tsv", sep="\t", na_values=["."]).set_index(["model", "target", "metric"])["value"]
+    scores = pd.read_csv(tmp_path / "metrics.tsv", sep="\t", na_values=["."]).set_index(["model", "target", "metric"])[
+        "value"
+    ]
     values = read_parameters(open_shards(data["shards"]), ["place"])[tables[0]["example"].astype(int), 0]
     error = turns_around(tables[2]["place"].to_numpy() - values, 1.0)
     assert scores["ridge_sfs", "place", "rmse"] == np.float64(f"{np.sqrt((error**2).mean()):.6g}")
     for name in ("share", "place"):
-        assert abs(scores["prior_mean", name, "r2"]) < 0.2
+        assert abs(scores["prior_mean", name, "r2"]) < 0.4  # of 24 examples
         assert scores["ridge_sfs", name, "r2"] > 0.3
         assert 0.5 < scores["ridge_sfs", name, "coverage"] <= 1
 

@@ -1,8 +1,8 @@
 """Starting a training from the weights of a trained model.
 
 The body's weights and buffers are taken where name and shape agree; the standardisation of positions comes along, because
-those weights were trained with it. A target goes on with its outputs where name, task, scale and period agree. The new
-training split has its own mean and standard deviation, so the rows of the last layer are rewritten for them:
+those weights were trained with it. If the whole body was taken, a target goes on with its outputs where name, task, scale
+and period agree. The new training split has its own mean and standard deviation, so the rows of the last layer are rewritten for them:
 
     w' = w · sd / sd',   b' = (b · sd + mean − mean') / sd'
 
@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from popdl import plugins
 from popdl.errors import PopdlError
 from popdl.heads import output_columns
 from popdl.model import read_weights
@@ -66,8 +67,15 @@ class Start:
     def position_scaling(self) -> PositionScaling | None:
         return None if self.card["positions"] is None else PositionScaling(**self.card["positions"])
 
-    def give(self, module: PopdlModule, *, key: str) -> dict[str, Any]:
-        """Put the weights that agree into a module; ``key`` names the network in messages.
+    def give(self, module: PopdlModule, *, key: str, network: str) -> dict[str, Any]:
+        """Put the weights that agree into a module.
+
+        Parameters
+        ----------
+        module
+            The module, with weights of its own.
+        key, network
+            Its network: the key in the config, and the name.
 
         Returns
         -------
@@ -77,22 +85,24 @@ class Start:
         Raises
         ------
         PopdlError
-            If no weight of the body agrees.
+            If it is another of popdl's networks, or no weight of the body agrees.
         """
         state = module.state_dict()
         body = [name for name in state if name.startswith(BODY)]
         taken = [name for name in body if name in self.tensors and self.tensors[name].shape == state[name].shape]
-        if not taken:
-            network = self.card["network"]
+        old = self.card["network"]
+        # Two networks may have a few shapes in common, which would be no more than chance.
+        other = network != old["name"] and not (plugins.is_file(network) or plugins.is_file(old["name"]))
+        if other or not taken:
             raise PopdlError(
-                f"training.initialise_from: {self.path} holds the network {network['name']} with the options {network['options']}, "
-                f"and none of its weights fits networks.{key}; give that network the same options, or start another from the file: "
+                f"training.initialise_from: {self.path} holds the network {old['name']} with the options {old['options']}, "
+                f"whose weights do not fit networks.{key}; give that network the same options, or start another from the file: "
                 "`initialise_from: {<network>: <file>}`."
             )
         with torch.no_grad():
             for name in taken:
                 state[name].copy_(self.tensors[name])
-            targets = self._give_heads(state, module.heads.targets)
+            targets = self._give_heads(state, module.heads.targets, whole=len(taken) == len(body))
         fresh = [name for name in body if name not in taken]
         numbers = [sum(state[name].numel() for name in names) for names in (taken, body)]
         log.info(
@@ -114,14 +124,16 @@ class Start:
             "targets": targets,
         }
 
-    def _give_heads(self, state: Mapping[str, Tensor], targets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-        """Rows of the last layer; returns for each target ``taken`` or ``fresh``, or the classes that were taken."""
+    def _give_heads(
+        self, state: Mapping[str, Tensor], targets: Mapping[str, Mapping[str, Any]], *, whole: bool
+    ) -> dict[str, Any]:
+        """Rows of the last layer, if the whole body was taken; returns for each target ``taken`` or ``fresh``, or its taken classes."""
         old_columns, columns = output_columns(self.card["targets"]), output_columns(targets)
         found: dict[str, Any] = dict.fromkeys(targets, "fresh")
-        if state[WEIGHT].shape[1] != self.tensors[WEIGHT].shape[1]:
-            return found
         state[WEIGHT].zero_()
         state[BIAS].zero_()
+        if not whole or state[WEIGHT].shape[1] != self.tensors[WEIGHT].shape[1]:
+            return found
         for name, target in targets.items():
             old = self.card["targets"].get(name)
             if old is None or any(old.get(key) != target.get(key) for key in ("task", "scale", "circular")):

@@ -38,6 +38,7 @@ def check_study(study: Study, *, config_only: bool = False) -> list[str]:
     # A login node may have what Snakemake needs and no more; what is not looked at here, the jobs find.
     problems = [*_check_networks(study), *_check_losses(study)] if find_spec("torch") else []
     problems += _problems(partial(_check_baselines, study)) if find_spec("sklearn") else []
+    problems = list(dict.fromkeys(problems))  # what is wrong with the optimizer is wrong for every network
     if config_only:
         return problems
     if find_spec("torch"):
@@ -128,10 +129,13 @@ def _check_losses(study: Study) -> list[str]:
 def _check_start(study: Study, key: str) -> list[str]:
     """Look whether the weights that a network starts from fit it."""
     from popdl.finetuning import Start
+    from popdl.networks._base import network_name
 
     path = study.training.start_of(key)
     if path is not None:
-        Start.read(path, fingerprint=Encoder.of(study).fingerprint).give(_module(study, key), key=key)
+        Start.read(path, fingerprint=Encoder.of(study).fingerprint).give(
+            _module(study, key), key=key, network=network_name(key, study.networks[key])
+        )
     return []
 
 

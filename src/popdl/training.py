@@ -41,7 +41,7 @@ from popdl.loader import PackedData, shuffled
 from popdl.memory import keep_freed_memory
 from popdl.model import save_model
 from popdl.module import PopdlModule, PositionScaling, predict_outputs
-from popdl.networks._base import InputShape, describe
+from popdl.networks._base import InputShape, describe, network_name
 from popdl.optimization import Schedule, frozen_modules, make_optimizer, make_schedule
 from popdl.realism import fit_reference
 from popdl.scaling import TargetScaling, turns_around
@@ -132,7 +132,9 @@ def train(
             targets=scaling.to_json(),
             position_scaling=start.position_scaling if start else PositionScaling.fit(data, rows["train"]),
         )
-        initialised = {"initialised_from": start.give(module, key=key)} if start else {}
+        initialised = (
+            {"initialised_from": start.give(module, key=key, network=network_name(key, options))} if start else {}
+        )
         module.to(fabric.device)
         optimizer = make_optimizer(module, training)
         steps_per_epoch = -(-len(rows["train"]) // training.batch_size)

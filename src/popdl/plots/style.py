@@ -114,7 +114,8 @@ def _logit_ticks(low: float, high: float) -> list[float]:
     if high - low < 0.4 and low > 0.1 and high < 0.9:
         return [float(tick) for tick in MaxNLocator(4).tick_values(low, high) if low <= tick <= high]
     below = [10.0**power for power in range(-12, 0)]
-    ticks = [*below, 0.3, 0.5, 0.7, *(1 - tick for tick in reversed(below))]
+    middle = [0.3, 0.5, 0.7] if low > 0.05 and high < 0.95 else [0.5]
+    ticks = [*below, *middle, *(1 - tick for tick in reversed(below))]
     return [tick for tick in ticks if low <= tick <= high]
 
 
