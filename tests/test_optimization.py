@@ -120,7 +120,7 @@ def test_what_does_not_fit_is_refused(values, message):
 def both(training):
     """Optimizer and schedule of a small network."""
     optimizer = make_optimizer(Net(), training)
-    return optimizer, make_schedule(optimizer, training, num_steps=EPOCHS * STEPS)
+    return optimizer, make_schedule(optimizer, training, steps_per_epoch=STEPS)
 
 
 def run(training, losses):
@@ -144,7 +144,7 @@ def test_every_scheduler_goes_on_where_it_was(name):
     _, whole = run(training, losses)
     first, seen = run(training, losses[:3])
     optimizer, resumed = both(training)
-    resumed.replay([{"validation_loss": loss} for loss in losses[:3]], steps_per_epoch=STEPS)
+    resumed.replay([{"validation_loss": loss} for loss in losses[:3]])
     assert resumed.rate == first.rate
     for loss in losses[3:]:
         for _ in range(STEPS):
@@ -182,7 +182,7 @@ def test_groups_keep_their_share_of_the_schedule():
     assert [tuple(weight.shape) for weight in heads["params"]] == [(2, 4), (2,)] and heads["weight_decay"] == 0
     assert len(rest["params"]) == 3 and rest["weight_decay"] == 1e-4
     assert [weight.requires_grad for weight in net.body[0].parameters()] == [False, False]
-    schedule = make_schedule(optimizer, training, num_steps=100)
+    schedule = make_schedule(optimizer, training, steps_per_epoch=100)
     for step in (0, 3, 50, 99):
         schedule.before_step(step)
         assert heads["lr"] == pytest.approx(10 * rest["lr"])

@@ -176,14 +176,15 @@ class Schedule:
         Its groups of weights have their highest learning rates.
     training
         The config's section.
-    num_steps
-        Steps in ``max_epochs`` epochs.
+    steps_per_epoch
+        Steps in each of ``max_epochs`` epochs.
     """
 
-    def __init__(self, optimizer: Optimizer, training: Training, *, num_steps: int) -> None:
+    def __init__(self, optimizer: Optimizer, training: Training, *, steps_per_epoch: int) -> None:
         self.optimizer = optimizer
         self.training = training
-        self.num_steps = num_steps
+        self.steps_per_epoch = steps_per_epoch
+        self.num_steps = steps_per_epoch * training.max_epochs
         self.shares = [group["lr"] / training.learning_rate for group in optimizer.param_groups]
 
     @property
@@ -202,15 +203,15 @@ class Schedule:
     def after_epoch(self, validation_loss: float) -> None:
         pass
 
-    def replay(self, history: Sequence[Mapping[str, float]], *, steps_per_epoch: int) -> None:
+    def replay(self, history: Sequence[Mapping[str, float]]) -> None:
         """Go on to where a training stood after these epochs, the rows of ``history.csv``."""
 
 
 class TorchSchedule(Schedule):
     """Learning rates by one of torch's schedulers."""
 
-    def __init__(self, optimizer: Optimizer, training: Training, *, num_steps: int) -> None:
-        super().__init__(optimizer, training, num_steps=num_steps)
+    def __init__(self, optimizer: Optimizer, training: Training, *, steps_per_epoch: int) -> None:
+        super().__init__(optimizer, training, steps_per_epoch=steps_per_epoch)
         self.every_step = named(training.schedule)[0] in EVERY_STEP
         with _without_warnings():
             self.scheduler = self._scheduler(training.schedule, where=SCHEDULE)
@@ -267,9 +268,9 @@ class TorchSchedule(Schedule):
         elif not self.every_step:
             self._go_on()
 
-    def replay(self, history: Sequence[Mapping[str, float]], *, steps_per_epoch: int) -> None:
+    def replay(self, history: Sequence[Mapping[str, float]]) -> None:
         for row in history:
-            for _ in range(steps_per_epoch if self.every_step else 0):
+            for _ in range(self.steps_per_epoch if self.every_step else 0):
                 self._go_on()
             self.after_epoch(row["validation_loss"])
 
@@ -286,7 +287,7 @@ def _without_warnings() -> Iterator[None]:
         yield
 
 
-def make_schedule(optimizer: Optimizer, training: Training, *, num_steps: int) -> Schedule:
+def make_schedule(optimizer: Optimizer, training: Training, *, steps_per_epoch: int) -> Schedule:
     """The learning rates of a training.
 
     Raises
@@ -296,7 +297,7 @@ def make_schedule(optimizer: Optimizer, training: Training, *, num_steps: int) -
     """
     name, options = named(training.schedule)
     if name not in OWN_SCHEDULES:
-        return TorchSchedule(optimizer, training, num_steps=num_steps)
+        return TorchSchedule(optimizer, training, steps_per_epoch=steps_per_epoch)
     if options:
         raise PopdlError(f"{SCHEDULE}: {name} takes no {next(iter(options))!r}; it has no options but training.warmup.")
-    return Schedule(optimizer, training.model_copy(update={"schedule": name}), num_steps=num_steps)
+    return Schedule(optimizer, training.model_copy(update={"schedule": name}), steps_per_epoch=steps_per_epoch)

@@ -78,10 +78,8 @@ def _check_optimization(study: Study, key: str) -> None:
     from popdl.optimization import make_optimizer, make_schedule
 
     training = study.training
-    num_steps = (
-        max(1, math.ceil(study.source.num_examples * study.splits.train / training.batch_size)) * training.max_epochs
-    )
-    make_schedule(make_optimizer(_module(study, key), training), training, num_steps=num_steps)
+    steps_per_epoch = max(1, math.ceil(study.source.num_examples * study.splits.train / training.batch_size))
+    make_schedule(make_optimizer(_module(study, key), training), training, steps_per_epoch=steps_per_epoch)
 
 
 def _module(study: Study, key: str) -> PopdlModule:

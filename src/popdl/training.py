@@ -18,7 +18,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -137,8 +136,7 @@ def train(
         )
         module.to(fabric.device)
         optimizer = make_optimizer(module, training)
-        steps_per_epoch = -(-len(rows["train"]) // training.batch_size)
-        schedule = make_schedule(optimizer, training, num_steps=steps_per_epoch * training.max_epochs)
+        schedule = make_schedule(optimizer, training, steps_per_epoch=-(-len(rows["train"]) // training.batch_size))
         own = own_parts(training, scaling.to_json())
         fingerprint = _fingerprint(
             network=describe(key, options),
@@ -152,13 +150,7 @@ def train(
             own=own,
             **initialised,
         )
-        progress = load_checkpoint(
-            checkpoint,
-            module,
-            optimizer,
-            fingerprint=fingerprint,
-            replay=partial(schedule.replay, steps_per_epoch=steps_per_epoch),
-        )
+        progress = load_checkpoint(checkpoint, module, optimizer, fingerprint=fingerprint, replay=schedule.replay)
         _fit(
             fabric,
             module,
@@ -225,9 +217,8 @@ def _fit(
     wrapped, wrapped_optimizer = fabric.setup(module, schedule.optimizer)
     rows = {name: numbers.to(fabric.device) for name, numbers in rows.items()}
     truths = truths.to(fabric.device)
-    steps_per_epoch = -(-len(rows["train"]) // training.batch_size)
+    steps_per_epoch, num_steps = schedule.steps_per_epoch, schedule.num_steps
     frozen = frozen_modules(module, training)
-    num_steps = steps_per_epoch * training.max_epochs
     with _curves(tensorboard, progress) as draw, _bar(num_steps, progress.epoch * steps_per_epoch) as bar:
         while progress.epoch < training.max_epochs and progress.epoch - progress.best_epoch <= training.patience:
             epoch = progress.epoch
