@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,14 @@ OPTIONS = {
 }
 
 
-def dataset(folder: Path, *, num_shards: int = 2, shard_size: int = 60, max_sites: int = 24) -> dict[str, Any]:
+def dataset(
+    folder: Path,
+    *,
+    num_shards: int = 2,
+    shard_size: int = 60,
+    max_sites: int = 24,
+    targets: Mapping[str, Target] = TARGETS,
+) -> dict[str, Any]:
     """Write encoded shards and splits; returns the paths as keywords of the steps."""
     shards = []
     for number in range(num_shards):
@@ -38,10 +45,17 @@ def dataset(folder: Path, *, num_shards: int = 2, shard_size: int = 60, max_site
         shards.append(folder / f"shard_{number}")
         encode_shard(raw, shards[-1], encoding=Encoding(max_sites=max_sites), seed=1)
     paths = {"shards": shards, "splits": folder / "splits.tsv", "targets": folder / "targets.json"}
+    return with_targets(paths, folder, targets)
+
+
+def with_targets(data: Mapping[str, Any], folder: Path, targets: Mapping[str, Target]) -> dict[str, Any]:
+    """The same shards and splits with other targets."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {"shards": data["shards"], "splits": folder / "splits.tsv", "targets": folder / "targets.json"}
     make_splits(
-        shards,
+        paths["shards"],
         settings=Splits(train=0.6, validation=0.2, test=0.2),
-        targets=TARGETS,
+        targets=dict(targets),
         seed=1,
         output=paths["splits"],
         targets_output=paths["targets"],
@@ -75,7 +89,8 @@ def _simulations(number: int, shard_size: int) -> tuple[dict[str, np.ndarray], d
         sites[random.random(sites.shape) < 0.02] = -1
         genotypes.append(sites)
         positions.append(np.sort(random.choice(1000, num_sites, replace=False)).astype(np.float64))
-        labels.append([np.nan if random.random() < 0.1 else size, kind])
+        share = (np.log10(size) - 1) / 0.6  # of the range of sizes; as a place on a circle, 0 and 1 are the same
+        labels.append([np.nan if random.random() < 0.1 else size, kind, share, share])
     arrays = {
         "genotypes": np.concatenate(genotypes),
         "positions": np.concatenate(positions),
@@ -89,7 +104,7 @@ def _simulations(number: int, shard_size: int) -> tuple[dict[str, np.ndarray], d
         "num_haplotypes": HAPLOTYPES,
         "ploidy": 2,
         "sequence_length": 1000.0,
-        "parameters": ["size", "kind"],
+        "parameters": ["size", "kind", "share", "place"],
         "classes": {"kind": ["even", "rare"]},
     }
     return arrays, attributes

@@ -55,7 +55,7 @@ def test_metrics_are_those_of_the_predictions_on_the_targets_scale(winning):
     score = json.loads(results.metrics.read_text())["models"]["cnn/0"]["targets"]["recent_size"]
     table = read_predictions(results.test_predictions("cnn/0"), described_targets(made_up))
     columns = [np.log10(table[f"recent_size{end}"]).to_numpy() for end in ("_true", "", "_low", "_high")]
-    expected = regression_metrics(*columns, log=True)
+    expected = regression_metrics(*columns, scale="log")
     assert {name: metric["value"] for name, metric in score["metrics"].items()} == pytest.approx(expected)
     long = pd.read_csv(results.metrics_table, sep="\t", na_values=".").query(
         "model == 'cnn/0' and target == 'recent_size'"

@@ -20,14 +20,14 @@ def truth():
 
 
 def test_a_perfect_prediction(truth):
-    metrics = regression_metrics(truth, truth, truth - 1, truth + 1, log=True)
+    metrics = regression_metrics(truth, truth, truth - 1, truth + 1, scale="log")
     expected = {"r2": 1, "rmse": 0, "bias": 0, "mae": 0, "pearson": 1, "coverage": 1, "median_relative_error": 0}
     assert metrics == pytest.approx(expected, abs=1e-12)
 
 
 def test_predicting_the_mean_explains_nothing(truth):
     mean = np.full_like(truth, truth.mean())
-    metrics = regression_metrics(truth, mean, mean, mean, log=True)
+    metrics = regression_metrics(truth, mean, mean, mean, scale="log")
     assert metrics["r2"] == pytest.approx(0, abs=1e-12)
     assert metrics["rmse"] == pytest.approx(truth.std())
     assert np.isnan(metrics["pearson"]) and metrics["coverage"] == 0
@@ -35,19 +35,19 @@ def test_predicting_the_mean_explains_nothing(truth):
 
 def test_a_constant_error_is_all_bias(truth):
     off = truth + np.log10(1.5)
-    metrics = regression_metrics(truth, off, off, off, log=True)
+    metrics = regression_metrics(truth, off, off, off, scale="log")
     assert metrics["bias"] == pytest.approx(np.log10(1.5))
     assert metrics["median_relative_error"] == pytest.approx(0.5), "in natural units: half too much"
     assert metrics["r2"] == pytest.approx(r2_score(truth, off))
-    assert regression_metrics(truth, truth * 1.25, truth, truth, log=False)["median_relative_error"] == pytest.approx(
-        0.25
-    )
+    assert regression_metrics(truth, truth * 1.25, truth, truth, scale="linear")[
+        "median_relative_error"
+    ] == pytest.approx(0.25)
 
 
 def test_a_correct_gaussian_interval_covers_what_it_says(truth):
     predicted = truth + np.random.default_rng(2).normal(0, 0.1, len(truth))
     half = 1.6449 * 0.1
-    coverage = regression_metrics(truth, predicted, predicted - half, predicted + half, log=True)["coverage"]
+    coverage = regression_metrics(truth, predicted, predicted - half, predicted + half, scale="log")["coverage"]
     low, high = binomial_band(len(truth), 0.9)
     assert low < coverage < high
     assert (low, high) == pytest.approx((0.9 - 1.96 * 0.0067, 0.9 + 1.96 * 0.0067), abs=1e-3)
@@ -73,8 +73,10 @@ def test_ties_count_half():
 
 def test_a_truth_of_zero_has_no_relative_error():
     true, predicted = np.array([0.0, 2.0]), np.array([1.0, 3.0])
-    assert regression_metrics(true, predicted, true, true, log=False)["median_relative_error"] == 0.5
-    assert np.isnan(regression_metrics(true[:1], predicted[:1], true[:1], true[:1], log=False)["median_relative_error"])
+    assert regression_metrics(true, predicted, true, true, scale="linear")["median_relative_error"] == 0.5
+    assert np.isnan(
+        regression_metrics(true[:1], predicted[:1], true[:1], true[:1], scale="linear")["median_relative_error"]
+    )
 
 
 def test_classification_against_scikit_learn():

@@ -87,7 +87,7 @@ def test_many_points_are_drawn_as_a_density(ax):
 
 @pytest.mark.parametrize(("low", "high"), [(5000, 50000), (80, 4000), (1e-9, 1e-7), (1, 1e9), (900, 1100)])
 def test_log_axes_have_readable_ticks(ax, low, high):
-    style.scale_axis(ax, "x", low=low, high=high, log=True)
+    style.scale_axis(ax, "x", low=low, high=high, scale="log")
     ax.figure.canvas.draw()
     labels = [label.get_text() for label in ax.get_xticklabels() if label.get_text()]
     assert 3 <= len(labels) <= 9
@@ -140,8 +140,8 @@ def test_windows_outside_the_domain_stand_out_and_the_truth_is_drawn(ax):
 
 def test_prior_bins_hold_every_draw():
     values = 10 ** np.random.default_rng(1).uniform(3, 5, 999)
-    for log in (True, False):
-        edges, shares = prior_bins(values, log=log)
+    for scale in ("log", "linear"):
+        edges, shares = prior_bins(values, scale=scale)
         assert shares.sum() == pytest.approx(1) and len(edges) == len(shares) + 1
 
 

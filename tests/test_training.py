@@ -21,6 +21,7 @@ from popdl.errors import PopdlError
 from popdl.loader import PackedData
 from popdl.model import load_model, read_card
 from popdl.module import PositionScaling, predict_outputs
+from popdl.optimization import learning_rate
 from popdl.prediction import predict_arrays
 from popdl.scaling import TargetScaling
 from popdl.splits import read_splits
@@ -38,7 +39,7 @@ def trained(data, tmp_path_factory):
 
 def test_learning_rate_rises_then_falls_to_one_percent():
     settings = Training(learning_rate=2.0, warmup=0.1)
-    rates = [training.learning_rate(step, num_steps=1000, training=settings) for step in range(1000)]
+    rates = [learning_rate(step, num_steps=1000, training=settings) for step in range(1000)]
     assert np.all(np.diff(rates[:101]) > 0)
     assert np.all(np.diff(rates[100:]) < 0)
     assert 0 < rates[0] < 0.03
@@ -49,7 +50,7 @@ def test_learning_rate_rises_then_falls_to_one_percent():
 
 def test_constant_learning_rate_without_warmup():
     settings = Training(learning_rate=0.3, schedule="constant", warmup=0.0)
-    assert {training.learning_rate(step, num_steps=7, training=settings) for step in range(7)} == {0.3}
+    assert {learning_rate(step, num_steps=7, training=settings) for step in range(7)} == {0.3}
 
 
 def test_training_learns_both_targets(data, tmp_path):
@@ -128,9 +129,21 @@ def test_same_settings_give_the_same_bytes_and_another_replicate_others(trained,
     assert other["output"].read_bytes() != trained["output"].read_bytes()
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_a_training_that_was_interrupted_ends_with_the_same_bytes(data, tmp_path, monkeypatch, optimizer):
-    settings = learnable.TRAINING.model_copy(update={"optimizer": optimizer})
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": "adamw"},
+        {"optimizer": "sgd"},
+        {"schedule": {"name": "StepLR", "step_size": 1, "gamma": 0.5}, "optimizer": "Rprop"},
+        {"schedule": {"name": "ReduceLROnPlateau", "patience": 0, "threshold": 0.5, "factor": 0.2}},
+        {"schedule": "OneCycleLR", "optimizer": {"name": "NAdam", "betas": [0.8, 0.99]}},
+        {"schedule": {"name": "MultiStepLR", "milestones": [1, 3]}, "optimizer": "Adafactor"},
+        {"parameter_groups": [{"match": "heads.*", "learning_rate": 0.02}, {"match": "*.bias", "freeze": True}]},
+    ],
+    ids=lambda changes: "-".join(changes),
+)
+def test_a_training_that_was_interrupted_ends_with_the_same_bytes(data, tmp_path, monkeypatch, changes):
+    settings = Training(**{**learnable.TRAINING.model_dump(), **changes})
     whole = learnable.fit(data, tmp_path / "whole", training=settings)
     save = training.save_checkpoint
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from popdl.errors import PopdlError
 from popdl.files import whole
 
 __all__ = ["Progress", "load_checkpoint", "save_checkpoint"]
@@ -46,24 +47,45 @@ def save_checkpoint(
     """Write the checkpoint whole, replacing the one of the epoch before."""
     tensors = {f"module/{name}": tensor for name, tensor in module.state_dict().items()}
     tensors |= {f"best/{name}": tensor for name, tensor in progress.best_weights.items()}
-    for number, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer/{number}/{key}": value for key, value in state.items() if value is not None}
+    numbers = {}
+    for number, kept in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{number}/{key}": value for key, value in kept.items() if isinstance(value, Tensor)}
+        numbers[number] = {key: value for key, value in kept.items() if not isinstance(value, Tensor)}
     state = {
         "fingerprint": fingerprint,
         "history": progress.history,
         "best_epoch": progress.best_epoch,
         "best_loss": progress.best_loss,
+        "optimizer": numbers,
+        "groups": [
+            {key: value for key, value in group.items() if key != "params"}
+            for group in optimizer.state_dict()["param_groups"]
+        ],
     }
+    try:
+        metadata = {STATE: json.dumps(state)}
+    except TypeError as error:
+        raise PopdlError(
+            f"training.optimizer: a checkpoint cannot hold what {type(optimizer).__name__} keeps between steps ({error}); "
+            "expected tensors, numbers and words."
+        ) from None
     # Cloned, because safetensors refuses tensors that share memory.
     copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     with whole(folder / FILE) as partial:
-        save_file(copies, partial, metadata={STATE: json.dumps(state)})
+        save_file(copies, partial, metadata=metadata)
 
 
-def load_checkpoint(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, *, fingerprint: str) -> Progress:
+def load_checkpoint(
+    folder: Path,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    fingerprint: str,
+    replay: Callable[[Sequence[Mapping[str, float]]], None] = lambda history: None,
+) -> Progress:
     """Restore module and optimizer from a checkpoint of the very same training; without one, start from the beginning.
 
-    A checkpoint of other settings, data or software is left unused, with a line in the log.
+    ``replay`` brings the schedule of learning rates to where it was after the epochs of the history. A checkpoint of other settings, data or software is left unused, with a line in the log.
     """
     path = folder / FILE
     if not path.exists():
@@ -79,11 +101,16 @@ def load_checkpoint(folder: Path, module: nn.Module, optimizer: torch.optim.Opti
         log.warning("%s: the checkpoint belongs to other settings, data or software; training starts anew.", path)
         return Progress()
     module.load_state_dict(_under(tensors, "module/"))
-    per_parameter: dict[int, dict[str, Tensor]] = {}
+    replay(state["history"])
+    per_parameter: dict[int, dict[str, Any]] = {int(number): kept for number, kept in state["optimizer"].items()}
     for name, tensor in _under(tensors, "optimizer/").items():
         number, key = name.split("/")
         per_parameter.setdefault(int(number), {})[key] = tensor
-    optimizer.load_state_dict({"state": per_parameter, "param_groups": optimizer.state_dict()["param_groups"]})
+    groups = optimizer.state_dict()["param_groups"]
+    for group, saved in zip(groups, state["groups"], strict=True):
+        # JSON has lists where optimizers have tuples.
+        group |= {key: tuple(value) if isinstance(group.get(key), tuple) else value for key, value in saved.items()}
+    optimizer.load_state_dict({"state": per_parameter, "param_groups": groups})
     log.info("%s: going on after epoch %d.", path, len(state["history"]))
     return Progress(state["history"], state["best_epoch"], state["best_loss"], _under(tensors, "best/"))
 

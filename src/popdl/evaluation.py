@@ -26,6 +26,7 @@ from popdl.metrics import (
     regression_metrics,
 )
 from popdl.model import read_card
+from popdl.scaling import next_to_prediction, on_scale
 from popdl.verdict import judge
 
 __all__ = ["FORMAT_VERSION", "evaluate", "read_predictions"]
@@ -189,10 +190,10 @@ def _score(
         score["confusion"] = confusion_matrix(true, predicted, num_classes=len(classes)).tolist()
         score["calibration"] = _reliability(true, probabilities)
     else:
-        log = described["scale"] == "log"
-        columns = [known[column].to_numpy() for column in _columns(target, described)]
-        arrays = tuple(np.log10(column) for column in columns) if log else tuple(columns)
-        measure = functools.partial(regression_metrics, log=log)
+        scale, period = described["scale"], described.get("circular")
+        true, *ends = (known[column].to_numpy() for column in _columns(target, described))
+        arrays = tuple(on_scale(values, scale) for values in next_to_prediction(true, *ends, period=period))
+        measure = functools.partial(regression_metrics, scale=scale, circular=period)
         score["calibration"] = _coverage_by_prediction(*arrays, share=evaluation.interval)
         score["coverage_band"] = list(binomial_band(len(known), evaluation.interval))
     scenarios = known["example"].to_numpy().astype(np.int64) // replicates

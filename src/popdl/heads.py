@@ -7,13 +7,15 @@ logit per class. Truths come as one column per target, NaN where missing: a miss
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as functional
 from torch import Tensor, nn
 
-__all__ = ["Heads", "TargetLosses"]
+from popdl.losses import TargetLoss
+
+__all__ = ["Heads", "TargetLosses", "output_columns"]
 
 
 class TargetLosses(NamedTuple):
@@ -29,6 +31,17 @@ class TargetLosses(NamedTuple):
         return self.sums / self.counts.clamp(min=1)
 
 
+def output_columns(targets: Mapping[str, Mapping[str, Any]]) -> dict[str, slice]:
+    """Which outputs of the heads belong to each target."""
+    columns: dict[str, slice] = {}
+    start = 0
+    for name, target in targets.items():
+        size = len(target["classes"]) if target["task"] == "classification" else 1
+        columns[name] = slice(start, start + size)
+        start += size
+    return columns
+
+
 class Heads(nn.Module):
     """Linear heads for any mixture of regression and classification targets.
 
@@ -37,28 +50,29 @@ class Heads(nn.Module):
     num_features
         Length of the network's feature vector.
     targets
-        Description of every target, in order: ``task``, ``classes`` and, optionally, ``weight``.
+        Description of every target, in order: ``task``, ``classes`` and, optionally, ``weight`` and what
+        :class:`popdl.losses.TargetLoss` reads.
     """
 
     def __init__(self, num_features: int, targets: Mapping[str, Mapping[str, Any]]) -> None:
         super().__init__()
-        self.columns: dict[str, slice] = {}
-        num_outputs = 0
-        for name, target in targets.items():
-            size = len(target["classes"]) if target["task"] == "classification" else 1
-            self.columns[name] = slice(num_outputs, num_outputs + size)
-            num_outputs += size
-        self.tasks = [target["task"] for target in targets.values()]
+        self.targets = {name: dict(target) for name, target in targets.items()}
+        self.columns = output_columns(targets)
         self.weights = [float(target.get("weight", 1.0)) for target in targets.values()]
-        self.num_outputs = num_outputs
-        self.linear = nn.Linear(num_features, num_outputs)
+        self.num_outputs = max(columns.stop for columns in self.columns.values())
+        self.linear = nn.Linear(num_features, self.num_outputs)
 
     def forward(self, features: Tensor) -> Tensor:
         """Features of shape (batch, num_features) to outputs of shape (batch, num_outputs)."""
         return self.linear(features)
 
+    @cached_property
+    def functions(self) -> list[TargetLoss]:
+        """The loss of every target; made when first used, because predicting needs none."""
+        return [TargetLoss(name, target) for name, target in self.targets.items()]
+
     def losses(self, outputs: Tensor, truths: Tensor) -> TargetLosses:
-        """Squared error (regression) or cross-entropy (classification) of every target.
+        """The loss of every target.
 
         Parameters
         ----------
@@ -70,14 +84,10 @@ class Heads(nn.Module):
         known = ~torch.isnan(truths)
         # NaN must be gone before any arithmetic: 0 × NaN would put it into the gradient.
         truths = torch.where(known, truths, 0.0)
-        sums = []
-        for number, (columns, task) in enumerate(zip(self.columns.values(), self.tasks, strict=True)):
-            truth = truths[:, number]
-            if task == "classification":
-                loss = functional.cross_entropy(outputs[:, columns], truth.long(), reduction="none")
-            else:
-                loss = (outputs[:, columns.start] - truth) ** 2
-            sums.append((loss * known[:, number]).sum())
+        sums = [
+            (loss(outputs[:, columns], truths[:, number]) * known[:, number]).sum()
+            for number, (columns, loss) in enumerate(zip(self.columns.values(), self.functions, strict=True))
+        ]
         return TargetLosses(torch.stack(sums), known.sum(dim=0))
 
     def total(self, means: Tensor) -> Tensor:

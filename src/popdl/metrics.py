@@ -8,6 +8,7 @@ import numpy as np
 import scipy.stats
 
 from popdl import seeds
+from popdl.scaling import circular_mean, from_scale, turns_around
 
 __all__ = [
     "Metrics",
@@ -28,16 +29,26 @@ SMALLEST_PROBABILITY = 1e-6
 
 
 def regression_metrics(
-    true: np.ndarray, predicted: np.ndarray, low: np.ndarray, high: np.ndarray, *, log: bool
+    true: np.ndarray,
+    predicted: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    *,
+    scale: str = "linear",
+    circular: float | None = None,
 ) -> Metrics:
     """Judge predictions of a number.
 
     Parameters
     ----------
     true, predicted, low, high : ndarray of shape (n,)
-        Truth, prediction and ends of the prediction interval, on the target's scale; no NaN.
-    log
-        Whether that scale is log10; needed for the relative error in natural units.
+        Truth, prediction and ends of the prediction interval, on the target's scale; no NaN. Of a circular target, each on
+        the turn that is next to the prediction.
+    scale
+        That scale, ``linear``, ``log`` or ``logit``; needed for the relative error in natural units.
+    circular
+        Period; the total sum of squares is then that around the circular mean, and ``pearson`` is the circular correlation
+        of Jammalamadaka & SenGupta (2001, Topics in Circular Statistics, equation 8.2.2).
 
     Returns
     -------
@@ -47,15 +58,24 @@ def regression_metrics(
         ``median_relative_error`` (|prediction − truth| / |truth| in natural units). NaN where undefined.
     """
     error = predicted - true
-    total = float(((true - true.mean()) ** 2).sum())
-    defined = np.ones(len(true), dtype=bool) if log else true != 0
-    relative = np.abs(10.0**error - 1) if log else np.abs(error[defined]) / np.abs(true[defined])
+    centre = true.mean() if circular is None else circular_mean(true, circular)
+    total = float((turns_around(true - centre, circular) ** 2).sum())
+    if scale == "log":
+        defined = np.ones(len(true), dtype=bool)
+        relative = np.abs(10.0**error - 1)
+    else:
+        natural = from_scale(true, scale)
+        defined = natural != 0
+        relative = np.abs(from_scale(predicted, scale) - natural)[defined] / np.abs(natural[defined])
+    relative = relative if circular is None else np.full(1, np.nan)  # a place on a circle is no amount
     return {
         "r2": 1 - float((error**2).sum()) / total if total > 0 else np.nan,
         "rmse": float(np.sqrt((error**2).mean())),
         "bias": float(error.mean()),
         "mae": float(np.abs(error).mean()),
-        "pearson": _correlation(true, predicted),
+        "pearson": _correlation(true, predicted)
+        if circular is None
+        else _circular_correlation(true, predicted, circular),
         "coverage": float(((low <= true) & (true <= high)).mean()),
         "median_relative_error": float(np.median(relative)) if defined.any() else np.nan,
     }
@@ -166,6 +186,13 @@ def _auc(positive: np.ndarray, scores: np.ndarray) -> float:
     # Ties share the mean of their ranks.
     ranks = (np.searchsorted(ordered, scores) + np.searchsorted(ordered, scores, side="right") + 1) / 2
     return float((ranks[positive].sum() - num_positive * (num_positive + 1) / 2) / (num_positive * num_negative))
+
+
+def _circular_correlation(first: np.ndarray, second: np.ndarray, period: float) -> float:
+    """NaN where one of them does not vary."""
+    sines = [np.sin((values - circular_mean(values, period)) * (2 * np.pi / period)) for values in (first, second)]
+    spread = float(np.sqrt((sines[0] ** 2).sum() * (sines[1] ** 2).sum()))
+    return float((sines[0] * sines[1]).sum()) / spread if spread > 0 else np.nan
 
 
 def _correlation(first: np.ndarray, second: np.ndarray) -> float:

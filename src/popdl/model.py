@@ -25,11 +25,22 @@ from popdl.files import whole
 from popdl.plugins import Carried, Trust
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from popdl.encoding import Encoder
     from popdl.module import PopdlModule
     from popdl.transforms._pipeline import Pipeline
 
-__all__ = ["FORMAT_VERSION", "Model", "carried_parts", "load_model", "publish_model", "read_card", "save_model"]
+__all__ = [
+    "FORMAT_VERSION",
+    "Model",
+    "carried_parts",
+    "load_model",
+    "publish_model",
+    "read_card",
+    "read_weights",
+    "save_model",
+]
 
 FORMAT_VERSION = 1
 CARD = "popdl"
@@ -77,10 +88,11 @@ class _Shape(_Part):
 
 class _Target(_Part):
     task: Literal["regression", "classification"]
-    scale: Literal["linear", "log"]
+    scale: Literal["linear", "log", "logit"]
     mean: float | None
     sd: float | None
     classes: list[str] | None
+    circular: float | None = Field(default=None, gt=0)
 
 
 class _Positions(_Part):
@@ -181,8 +193,6 @@ def load_model(path: Path, *, trust: Trust = plugins.in_project) -> Model:
         If the file is foreign, damaged, from a newer popdl, does not hold what its card declares, or needs code that
         is not trusted.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load
 
     from popdl.encoding import Encoder
 
@@ -198,14 +208,33 @@ def load_model(path: Path, *, trust: Trust = plugins.in_project) -> Model:
             path,
             f"tensor {name!r} has the shape {found.get(name, 'of a missing tensor')}, but the network of its card needs {expected.get(name, 'no such tensor')}",
         )
+    module.load_state_dict(_weights(path, card, start), assign=True)
+    return Model(path, card, module.eval(), encoder)
+
+
+def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Card and tensors of a model file, without its network: enough to start another training from.
+
+    Raises
+    ------
+    PopdlError
+        If this is no whole model file of a known version.
+    """
+    _, card, start = _read_header(path)
+    return card, _weights(path, card, start)
+
+
+def _weights(path: Path, card: Mapping[str, Any], start: int) -> dict[str, Tensor]:
+    """The tensors of a model file, whose bytes are those of which its card has the hash."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
     content = path.read_bytes()
     _check_weights(content[start:], card, path)
     try:
-        tensors = load(content)
+        return load(content)
     except SafetensorError as error:
         raise _damaged(path, str(error)) from None
-    module.load_state_dict(tensors, assign=True)
-    return Model(path, card, module.eval(), encoder)
 
 
 def publish_model(candidates: Mapping[str, Path], *, metrics: Path, output: Path) -> None:

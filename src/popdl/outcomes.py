@@ -49,7 +49,7 @@ class Outcomes:
     def targets(self) -> dict[str, dict[str, Any]]:
         """Description of each target; ``low`` and ``high`` are the prior's bounds, or else the range in the training split."""
         return {
-            name: {**described, **_bounds(self.study.source.priors.get(name))}
+            name: {**described, **_bounds(self.study.source.priors.get(name), described["scale"])}
             for name, described in self.metrics["targets"].items()
         }
 
@@ -119,8 +119,8 @@ def _read_search(path: Path) -> pd.DataFrame:
     return table.assign(validation_loss=table["validation_loss"].replace(".", "nan").astype(float))
 
 
-def _bounds(prior: Prior | None) -> dict[str, float]:
-    """The lowest and highest value of a prior that states them."""
+def _bounds(prior: Prior | None, scale: str) -> dict[str, float]:
+    """The lowest and highest value of a prior that states them; not 0 and 1 on a scale that has no place for them."""
     if prior is None or prior.distribution == "choice":
         return {}
     if prior.within is not None:
@@ -129,7 +129,7 @@ def _bounds(prior: Prior | None) -> dict[str, float]:
         low, high = (float(bound) for bound in prior.arguments)
     else:
         return {}
-    return {"low": low, "high": high}
+    return {} if scale == "logit" and not 0 < low < high < 1 else {"low": low, "high": high}
 
 
 def _read_windows(path: Path, targets: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:

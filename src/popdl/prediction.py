@@ -1,6 +1,6 @@
 """From models and encoded data to tables of predictions, in natural units.
 
-Several models are averaged: outputs on each target's scale (log10 for `log`), probabilities of classes. The intervals of
+Several models are averaged: outputs on each target's scale (such as log10 for `log`), probabilities of classes. The intervals of
 an ensemble are calibrated for the average; those of models that are merely given together take the widest half-width.
 """
 
@@ -105,14 +105,14 @@ def predict_arrays(
             columns[name] = np.array(target.classes, dtype=object)[probabilities.argmax(axis=1)]
             columns |= {f"{name}_p_{label}": probabilities[:, index] for index, label in enumerate(target.classes)}
             continue
-        value = np.mean(
-            [_on_scale(model, name, part[:, 0].numpy()) for model, part in zip(models, parts, strict=True)], axis=0
+        value = target.mean_of(
+            [_on_scale(model, name, part[:, 0].numpy()) for model, part in zip(models, parts, strict=True)]
         )
         given = [half_widths] if half_widths else [model.card["intervals"]["half_widths"] for model in models]
         widths: list[Any] = [known.get(name) for known in given]
         width = np.nan if None in widths else max(widths)
-        for column, values in ((name, value), (f"{name}_low", value - width), (f"{name}_high", value + width)):
-            columns[column] = 10**values if target.scale == "log" else values
+        ends = target.interval(value, value - width, value + width)
+        columns |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
     return pd.DataFrame(columns)
 
 
@@ -350,14 +350,17 @@ def _on_scale(model: Model, name: str, values: np.ndarray) -> np.ndarray:
 def _common_scaling(models: Sequence[Model]) -> TargetScaling:
     """The targets of the models, which must agree in task, scale and classes."""
     kinds = [
-        {name: (target["task"], target["scale"], target["classes"]) for name, target in model.card["targets"].items()}
+        {
+            name: (target["task"], target["scale"], target["classes"], target.get("circular"))
+            for name, target in model.card["targets"].items()
+        }
         for model in models
     ]
     for model, kind in zip(models, kinds, strict=True):
         if kind != kinds[0]:
             raise PopdlError(
                 f"{model.path}: its targets are {', '.join(kind)}, those of {models[0].path} are {', '.join(kinds[0])} "
-                "(tasks, scales and classes must agree too); predict with one model at a time."
+                "(tasks, scales, classes and periods must agree too); predict with one model at a time."
             )
     return TargetScaling.from_json(models[0].card["targets"])
 

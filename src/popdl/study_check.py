@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
@@ -20,6 +21,9 @@ from popdl.trials import changed, num_trials, trial_over
 
 if TYPE_CHECKING:
     from popdl.transforms._pipeline import Pipelines
+
+if TYPE_CHECKING:
+    from popdl.module import PopdlModule
 
 __all__ = ["check_study"]
 
@@ -40,11 +44,15 @@ def check_study(study: Study, *, config_only: bool = False) -> list[str]:
         Empty if the study can run.
     """
     # A login node may have what Snakemake needs and no more; what is not looked at here, the jobs find.
-    problems = _check_networks(study) if find_spec("torch") else []
+    problems = [*_check_networks(study), *_check_losses(study)] if find_spec("torch") else []
     problems += _problems(partial(_check_trials, study))
     problems += _problems(partial(_check_baselines, study)) if find_spec("sklearn") else []
+    problems = list(dict.fromkeys(problems))  # what is wrong with the optimizer is wrong for every network
     if config_only:
         return problems
+    if find_spec("torch"):
+        for key in study.networks if not problems else []:
+            problems += _problems(partial(_check_start, study, key))
     problems += _problems(partial(_check_one_draw if study.simulation else _check_import, study))
     problems += _problems(partial(_check_splits, study))
     for name, application in study.applications.items():
@@ -72,6 +80,7 @@ def _check_networks(study: Study) -> list[str]:
     for key, options in study.networks.items():
         try:
             _check_network(key, options, transforms)
+            _check_optimization(key, options, study.training, study, transforms)
         except PopdlError as error:
             problems.append(str(error))
     return problems
@@ -100,10 +109,13 @@ def _check_trials(study: Study) -> list[str]:
             )
             try:
                 trial_options, trial_training = changed(key, options, training, values)
-                validate(Training, trial_training, where="training")
-                if transforms is not None and trial_options not in tried:
+                settings = validate(Training, trial_training, where="training")
+                if transforms is None:
+                    continue
+                if trial_options not in tried:
                     tried.append(trial_options)
                     _check_network(key, trial_options, transforms)
+                _check_optimization(key, trial_options, settings, study, transforms)
             except PopdlError as error:
                 problems.append(f"{where}: {error}")
     return problems
@@ -113,6 +125,80 @@ def _check_network(key: str, options: dict[str, Any], transforms: Pipelines) -> 
     from popdl.networks._base import InputShape, check
 
     check(key, options, InputShape.after(transforms.prediction), others=InputShape.others(transforms))
+
+
+def _check_optimization(
+    key: str, options: dict[str, Any], training: Training, study: Study, transforms: Pipelines
+) -> None:
+    """Make optimizer and schedule once, for a network without memory."""
+    from popdl.optimization import make_optimizer, make_schedule
+
+    steps_per_epoch = math.ceil(study.source.num_examples / training.batch_size)  # more or less: no step is taken
+    optimizer = make_optimizer(_module(key, options, study, transforms), training)
+    make_schedule(optimizer, training, steps_per_epoch=steps_per_epoch)
+
+
+def _module(key: str, options: dict[str, Any], study: Study, transforms: Pipelines) -> PopdlModule:
+    """A network with its heads, on a device without memory."""
+    import torch
+
+    from popdl.module import PopdlModule
+    from popdl.networks._base import InputShape
+
+    with torch.device("meta"):
+        return PopdlModule(
+            key,
+            options,
+            shape=InputShape.after(transforms.prediction),
+            targets=_described(study),
+            position_scaling=None,
+            transforms=transforms.prediction,
+        )
+
+
+def _described(study: Study) -> dict[str, dict[str, Any]]:
+    """The targets as ``targets.json`` will describe them, as far as that does not depend on the data."""
+    described = {}
+    for name, target in study.targets.items():
+        prior = study.source.priors.get(name)
+        classes = (prior.classes if prior else []) or ["", " "]
+        described[name] = {
+            **target.model_dump(mode="json"),
+            "classes": classes if target.task == "classification" else [],
+            "class_weights": target.class_weights if prior and isinstance(target.class_weights, dict) else None,
+            "mean": 0.0,
+            "sd": 1.0,
+        }
+    return described
+
+
+def _check_losses(study: Study) -> list[str]:
+    """Try every loss on a few predictions."""
+    from popdl.losses import check_loss
+
+    problems = []
+    for name, described in _described(study).items():
+        try:
+            check_loss(name, described)
+        except PopdlError as error:
+            problems.append(str(error))
+    return problems
+
+
+def _check_start(study: Study, key: str) -> list[str]:
+    """Look whether the weights that a network starts from fit it."""
+    from popdl.finetuning import Start
+    from popdl.networks._base import network_name
+    from popdl.transforms._pipeline import Pipelines
+
+    path = study.training.start_of(key)
+    if path is not None:
+        Start.read(path, fingerprint=Encoder.of(study).fingerprint).give(
+            _module(key, study.networks[key], study, Pipelines.of(study)),
+            key=key,
+            network=network_name(key, study.networks[key]),
+        )
+    return []
 
 
 def _check_baselines(study: Study) -> list[str]:

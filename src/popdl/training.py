@@ -37,53 +37,26 @@ from popdl.dataset import open_shards, read_array, read_parameters
 from popdl.encoding import Encoder
 from popdl.errors import DivergedError, PopdlError
 from popdl.files import write_text
+from popdl.finetuning import Start
 from popdl.heads import TargetLosses
 from popdl.intervals import half_width
 from popdl.loader import Batch, PackedData, shuffled
 from popdl.memory import keep_freed_memory
 from popdl.model import save_model
 from popdl.module import PopdlModule, PositionScaling, predict_outputs
-from popdl.networks._base import InputShape, describe
+from popdl.networks._base import InputShape, describe, network_name
+from popdl.optimization import Schedule, frozen_modules, make_optimizer, make_schedule
 from popdl.realism import fit_reference
-from popdl.scaling import TargetScaling
+from popdl.scaling import TargetScaling, turns_around
 from popdl.seeds import generator
 from popdl.splits import read_splits
+from popdl.torch_parts import own_parts
 from popdl.transforms._pipeline import Pipelines
 from popdl.transforms._pipeline import describe as describe_transforms
 
-__all__ = ["learning_rate", "train"]
+__all__ = ["train"]
 
 log = logging.getLogger("popdl")
-
-FINAL_LEARNING_RATE = 0.01
-"""Share of the highest learning rate that is left at the end of the cosine."""
-OPTIMIZERS: dict[str, Any] = {
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "sgd": lambda parameters, **options: torch.optim.SGD(parameters, momentum=0.9, **options),
-}
-
-
-def learning_rate(step: int, *, num_steps: int, training: Training) -> float:
-    """The learning rate of a step: a linear rise from 0, then constant or half a cosine down to 1 % (Loshchilov & Hutter 2017).
-
-    Parameters
-    ----------
-    step
-        Number of the step, from 0.
-    num_steps
-        Steps in ``max_epochs`` epochs.
-    training
-        The config's section.
-    """
-    warmup = training.warmup * num_steps
-    if step < warmup:
-        return training.learning_rate * (step + 1) / (warmup + 1)
-    if training.schedule == "constant":
-        return training.learning_rate
-    progress = (step - warmup) / max(num_steps - warmup, 1)
-    share = FINAL_LEARNING_RATE + (1 - FINAL_LEARNING_RATE) * 0.5 * (1 + math.cos(math.pi * progress))
-    return training.learning_rate * share
 
 
 def train(
@@ -158,42 +131,51 @@ def train(
         truths = torch.from_numpy(scaling.to_network(read_parameters(opened, scaling.names))).float()
 
         pipelines = Pipelines.build(transforms, encoder=Encoder.from_recipe(data.encoding), targets=scaling.to_json())
+        source = training.start_of(key)
+        start = Start.read(source, fingerprint=data.fingerprint) if source else None
 
         # Epochs count from 0, so that this draw is none of theirs.
         run_seed = int(generator(seed, "training", replicate, 0).integers(2**63))
         torch.manual_seed(run_seed)
+        position_scaling = PositionScaling.fit(
+            data,
+            rows["train"],
+            transforms=pipelines.train,
+            generator=pipelines.train.generator(run_seed, device=data.device),
+        )
         module = PopdlModule(
             key,
             options,
             shape=InputShape.after(pipelines.prediction),
             targets=scaling.to_json(),
-            position_scaling=PositionScaling.fit(
-                data,
-                rows["train"],
-                transforms=pipelines.train,
-                generator=pipelines.train.generator(run_seed, device=data.device),
-            ),
+            position_scaling=start.positions_instead_of(position_scaling) if start else position_scaling,
             transforms=pipelines.prediction,
-        ).to(fabric.device)
-        optimizer = OPTIMIZERS[training.optimizer](
-            module.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
         )
+        initialised = (
+            {"initialised_from": start.give(module, key=key, network=network_name(key, options))} if start else {}
+        )
+        module.to(fabric.device)
+        optimizer = make_optimizer(module, training)
+        schedule = make_schedule(optimizer, training, steps_per_epoch=-(-len(rows["train"]) // training.batch_size))
+        own = own_parts(training, scaling.to_json())
         fingerprint = _fingerprint(
             network=describe(key, options),
             transforms=describe_transforms(transforms),
-            training=training.model_dump(mode="json", exclude={"replicates"}),
+            training=training.described(),
             seed=run_seed,
             dataset=[shard.digest for shard in opened],
             splits=hashlib.sha256(splits.read_bytes()).hexdigest(),
             targets=scaling.to_json(),
             device=fabric.device.type,
             versions=_versions(),
+            own=own,
+            **initialised,
         )
-        progress = load_checkpoint(checkpoint, module, optimizer, fingerprint=fingerprint)
+        progress = load_checkpoint(checkpoint, module, optimizer, fingerprint=fingerprint, replay=schedule.replay)
         _fit(
             fabric,
             module,
-            optimizer,
+            schedule,
             progress,
             data,
             rows,
@@ -224,7 +206,7 @@ def train(
             "realism": fit_reference(statistics, opened[0].attributes["statistics"], domain=evaluation.domain),
             "priors": dict(priors),
             "about": about_study(about or {}),
-            "training": training.model_dump(mode="json", exclude={"replicates"}),
+            "training": training.described(),
             "num_examples": {name: len(numbers) for name, numbers in rows.items()},
             "num_parameters": sum(parameter.numel() for parameter in module.parameters()),
             "num_epochs": progress.epoch,
@@ -232,6 +214,8 @@ def train(
             "validation_loss": progress.best_loss,
             "dataset": _fingerprint(shards=[shard.digest for shard in opened]),
             "versions": _versions(),
+            **initialised,
+            **({"training_plugins": own} if own else {}),
         }
         write_text(history, _history_text(progress))
         save_model(output, module, card)
@@ -241,7 +225,7 @@ def train(
 def _fit(
     fabric: Fabric,
     module: PopdlModule,
-    optimizer: torch.optim.Optimizer,
+    schedule: Schedule,
     progress: Progress,
     data: PackedData,
     rows: Mapping[str, Tensor],
@@ -255,36 +239,38 @@ def _fit(
     save: Callable[[Progress], None],
 ) -> None:
     """Run the epochs that are left, until the validation loss has not fallen for ``patience`` epochs."""
-    wrapped, wrapped_optimizer = fabric.setup(module, optimizer)
+    wrapped, wrapped_optimizer = fabric.setup(module, schedule.optimizer)
     rows = {name: numbers.to(fabric.device) for name, numbers in rows.items()}
     truths = truths.to(fabric.device)
-    steps_per_epoch = -(-len(rows["train"]) // training.batch_size)
-    num_steps = steps_per_epoch * training.max_epochs
+    steps_per_epoch, num_steps = schedule.steps_per_epoch, schedule.num_steps
+    frozen = frozen_modules(module, training)
     with _curves(tensorboard, progress) as draw, _bar(num_steps, progress.epoch * steps_per_epoch) as bar:
         while progress.epoch < training.max_epochs and progress.epoch - progress.best_epoch <= training.patience:
             epoch = progress.epoch
             torch.manual_seed(int(generator(run_seed, "training", epoch, 1).integers(2**63)))
             module.train()
+            for part in frozen:
+                part.eval()
             order = shuffled(rows["train"], seed=run_seed, epoch=epoch)
             train_loss, waiting = torch.zeros((), device=fabric.device), 0.0
             start = _now(fabric)
             for number, chosen in enumerate(order.split(training.batch_size), start=epoch * steps_per_epoch):
-                rate = learning_rate(number, num_steps=num_steps, training=training)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
+                schedule.before_step(number)
+                rate = schedule.rate
                 before = _now(fabric)
                 draw_from = pipelines.train.generator(run_seed, number, device=fabric.device)
                 batch, wanted = pipelines.train.training_batch(data, chosen, truths[chosen], generator=draw_from)
                 waiting += _now(fabric) - before
                 losses = module.heads.losses(wrapped(*batch), wanted)
                 loss = module.heads.total(losses.means())
-                optimizer.zero_grad()
+                wrapped_optimizer.zero_grad()
                 fabric.backward(loss)
                 if training.gradient_clip is not None:
                     fabric.clip_gradients(
                         wrapped, wrapped_optimizer, max_norm=training.gradient_clip, error_if_nonfinite=False
                     )
                 wrapped_optimizer.step()
+                schedule.after_step()
                 train_loss += loss.detach() * len(chosen)
                 bar.update()
             seconds = _now(fabric) - start
@@ -311,6 +297,7 @@ def _fit(
                     "lower training.learning_rate, or set training.gradient_clip."
                 )
             progress.history.append(row)
+            schedule.after_epoch(row["validation_loss"])
             if row["validation_loss"] < progress.best_loss:
                 progress.best_epoch, progress.best_loss = epoch, row["validation_loss"]
                 progress.best_weights = {
@@ -417,7 +404,7 @@ def _intervals(
         if target.task == "regression":
             assert target.sd is not None
             residuals = (truths[:, number] - outputs[:, module.heads.columns[name].start]) * target.sd
-            width = half_width(residuals, evaluation.interval)
+            width = half_width(turns_around(residuals, target.circular), evaluation.interval)
             half_widths[name] = width if math.isfinite(width) else None
     return {"coverage": evaluation.interval, "half_widths": half_widths}
 

@@ -88,7 +88,7 @@ def _judge_target(row: Mapping[str, Any], models: Mapping[str, Any], description
             for key, name in (("r2", "R²"), ("rmse", "RMSE"))
         )
         numbers = numbers.replace("-", "−")
-        numbers += " in log10 units" if description["scale"] == "log" else ""
+        numbers += {"log": " in log10 units", "logit": " in logit units"}.get(description["scale"], "")
     else:
         numbers = f"accuracy {network['accuracy']['value']:.1%} against {baseline['accuracy']['value']:.1%}"
     words = {

@@ -134,6 +134,8 @@ def statistics_plugins():
     """The user's own files among the groups of statistics."""
     names = [group if isinstance(group, str) else group["name"] for group in STATISTICS]
     return [path for name in names for path in plugin(name)]
+
+
 def trials(network):
     return [f"{RESULTS}/search/{network}/{trial}" for trial in range(TRIALS[network])]
 
@@ -164,14 +166,19 @@ def predictor(wildcards):
     return f"{RESULTS}/models/{wildcards.network}/{wildcards.replicate}.{ending}"
 
 
-def network_plugin(wildcards):
-    return plugin(config["networks"][wildcards.network].get("name", ""))
-
-
-def transform_plugins(wildcards):
-    entries = [entry for entries in section("transforms").values() for entry in entries or []]
-    names = [entry if isinstance(entry, str) else entry.get("name", "") for entry in entries]
-    return [file for name in names for file in plugin(name)]
+def training_files(wildcards):
+    """The files that training a network reads: its own, those of losses, optimizer, schedule and transforms, and the model it starts from."""
+    training = section("training")
+    parts = [target.get("loss") for target in config["targets"].values()]
+    parts += [training.get(key) for key in ("optimizer", "schedule")]
+    parts += [part for parts in section("transforms").values() for part in parts or []]
+    parts.append(config["networks"][wildcards.network].get("name"))
+    names = [part["name"] if isinstance(part, dict) else part or "" for part in parts]
+    start = training.get("initialise_from")
+    if isinstance(start, dict):
+        start = start.get(wildcards.network)
+    own = [path for name in names for path in plugin(name)]
+    return [*dict.fromkeys(own), *([start] if start else [])]
 
 
 def simulation_files():

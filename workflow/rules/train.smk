@@ -6,8 +6,7 @@ rule train:
         shards=expand("<results>/dataset.zarr/shard_{shard}", shard=SHARDS),
         splits="<results>/splits.tsv",
         targets="<results>/targets.json",
-        plugin=network_plugin,
-        transforms=transform_plugins,
+        files=training_files,
         choice=choice,
     output:
         model="<results>/models/{network}/{replicate}.safetensors",
@@ -50,8 +49,7 @@ use rule train as run_trial with:
         shards=expand("<results>/dataset.zarr/shard_{shard}", shard=SHARDS),
         splits="<results>/splits.tsv",
         targets="<results>/targets.json",
-        plugin=network_plugin,
-        transforms=transform_plugins,
+        files=training_files,
         choice=[],
     output:
         directory("<results>/search/{network}/{trial}"),

@@ -15,7 +15,7 @@ from popdl.config.training import Evaluation
 from popdl.dataset import open_shards, read_array, read_parameters
 from popdl.files import write_text
 from popdl.intervals import half_width
-from popdl.scaling import TargetScale, TargetScaling
+from popdl.scaling import TargetScale, TargetScaling, turns_around
 from popdl.seeds import generator
 from popdl.splits import read_splits
 
@@ -129,27 +129,40 @@ def fit_baseline(
                 )
                 columns |= _class_columns(target, scale, true, predict(statistics[rows["test"]]))
             else:
-                predict = baseline.fit_regression(
-                    statistics[known], values[known, index], names=names, generator=random
-                )
-                half = half_width(
-                    values[rows["validation"], index] - predict(statistics[rows["validation"]]), evaluation.interval
-                )
+                predict = _fit_number(baseline, scale, statistics[known], values[known, index], names, random)
+                residuals = values[rows["validation"], index] - predict(statistics[rows["validation"]])
+                half = half_width(turns_around(residuals, scale.network_period), evaluation.interval)
                 columns |= _number_columns(target, scale, true, predict(statistics[rows["test"]]), half)
     table = pd.DataFrame(columns)
     write_text(output, table.to_csv(sep="\t", index=False, na_rep=".", lineterminator="\n"))
 
 
+def _fit_number(
+    baseline: Baseline,
+    scale: TargetScale,
+    statistics: np.ndarray,
+    values: np.ndarray,
+    names: Sequence[str],
+    random: np.random.Generator,
+) -> Predictor:
+    """Fit a number; of a circular one cosine and sine, which do not jump at the end of the period."""
+    if scale.network_period is None:
+        return baseline.fit_regression(statistics, values, names=names, generator=random)
+    radius = scale.network_period / (2 * np.pi)
+    cosine, sine = (
+        baseline.fit_regression(statistics, part(values / radius), names=names, generator=random)
+        for part in (np.cos, np.sin)
+    )
+    return lambda rows: radius * np.arctan2(sine(rows), cosine(rows))
+
+
 def _number_columns(
     target: str, scale: TargetScale, true: np.ndarray, predicted: np.ndarray, half: float
 ) -> dict[str, np.ndarray]:
-    columns = {
-        f"{target}_true": true,
-        target: predicted,
-        f"{target}_low": predicted - half,
-        f"{target}_high": predicted + half,
-    }
-    return {name: scale.to_natural(values) for name, values in columns.items()}
+    assert scale.mean is not None and scale.sd is not None
+    ends = (values * scale.sd + scale.mean for values in (predicted, predicted - half, predicted + half))
+    value, low, high = scale.interval(*ends)
+    return {f"{target}_true": scale.to_natural(true), target: value, f"{target}_low": low, f"{target}_high": high}
 
 
 def _class_columns(

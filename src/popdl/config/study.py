@@ -98,6 +98,12 @@ class Study(Section):
         if (self.simulation is None) == (self.import_ is None):
             raise ValueError(ONE_ORIGIN)
         problems = [*self._target_problems(), *self._split_problems(), *self._search_problems()]
+        if isinstance(self.training.initialise_from, dict):
+            problems += [
+                f"training.initialise_from: {key!r} is none of the networks; {suggestion(key, self.networks)}"
+                for key in self.training.initialise_from
+                if key not in self.networks
+            ]
         for name in self.baselines:
             if not plugins.is_file(name) and name not in plugins.known("baselines"):
                 problems.append(f"baselines: {name!r} is not known; {suggestion(name, plugins.known('baselines'))}")
@@ -171,11 +177,26 @@ class Study(Section):
                 and any(isinstance(value, str) for value in prior.arguments)
             ):
                 problems.append(f"targets.{name}: its prior is a choice among words; set `task: classification`")
+            elif isinstance(target.class_weights, dict) and prior and set(target.class_weights) != set(prior.classes):
+                problems.append(
+                    f"targets.{name}.class_weights: expected a weight for each of {', '.join(prior.classes)}, "
+                    f"found {', '.join(target.class_weights)}"
+                )
             elif (
                 target.scale == "log" and prior is not None and prior.lower_bound is not None and prior.lower_bound <= 0
             ):
                 problems.append(
                     f"targets.{name}: scale log needs positive values, but the prior reaches down to {prior.lower_bound:g}"
+                )
+            elif (
+                (target.scale == "logit" or target.circular is not None)
+                and prior is not None
+                and prior.lower_bound is not None
+                and prior.lower_bound < 0
+            ):
+                end = 1.0 if target.circular is None else target.circular
+                problems.append(
+                    f"targets.{name}: values must lie between 0 and {end:g}, but the prior reaches down to {prior.lower_bound:g}"
                 )
         return problems
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from popdl.config.base import Section
 
-__all__ = ["SPLITS", "Evaluation", "Splits", "Target", "Training", "number_text"]
+__all__ = ["SPLITS", "Evaluation", "Named", "ParameterGroup", "Splits", "Target", "Training", "named", "number_text"]
 
 SPLITS = ("train", "validation", "test")
 SCENARIOS = re.compile(r"(\d+)(?:-(\d+))?")
@@ -24,13 +25,38 @@ def number_text(value: float) -> str:
     return short if float(short) == value else repr(float(value))
 
 
+class Named(Section):
+    """A part of torch, or of your own, with its options beside its name: `{name: SGD, momentum: 0.9}`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    """As torch calls it, or `path/to/file.py:ClassName`. All other keys are its arguments."""
+
+
+def named(part: str | Named | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Name and options of a part that a config names."""
+    if isinstance(part, str):
+        return part, {}
+    options = part.model_dump(mode="json") if isinstance(part, Named) else dict(part)
+    return options.pop("name"), options
+
+
 class Target(Section):
     """One quantity to predict."""
 
     task: Literal["regression", "classification"] = "regression"
     """A number, or one of the values of a `choice` prior."""
-    scale: Literal["linear", "log"] = "linear"
-    """`log`: learned, scored and drawn as log10."""
+    scale: Literal["linear", "log", "logit"] = "linear"
+    """`log`: learned and scored as log10. `logit`: as log(x / (1 − x)), for values between 0 and 1, where predictions and intervals then stay."""
+    standardise: bool = True
+    """Whether networks learn it with the mean 0 and the standard deviation 1 of the training split, or as it is on its scale."""
+    circular: float | None = Field(default=None, gt=0)
+    """Period, for a quantity that starts again at it, such as a position on a circular genome: values lie between 0 and the period, and errors, scores and intervals go the shorter way round."""
+    loss: str | Named | None = None
+    """Loss of the network's output on this scale: `mse` (the default for numbers), `mae`, `huber`, `smooth_l1`, `cross_entropy` (the default for classes), any loss of torch.nn by its class (`{name: HuberLoss, delta: 0.5}`) or your own (`path/to/file.py:ClassName`). With `circular`, the default is the mean circular error, and any other loss is that of the shorter way round."""
+    class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0)]] | None = None
+    """Weight of the examples of each class in the loss: `{neutral: 1, hard: 5}`, or `balanced` for the same total weight of every class in the training split. Only their ratios count."""
     label: str | None = None
     """What figures call it (default: the parameter's name)."""
     unit: str | None = None
@@ -38,10 +64,28 @@ class Target(Section):
     weight: float = Field(default=1.0, gt=0)
     """Weight of this target in the loss."""
 
+    @field_validator("class_weights", mode="before")
+    @classmethod
+    def _classes_by_name(cls, value: Any) -> Any:
+        """The classes of a `choice` among numbers are named like `2` and `0.5`."""
+        if not isinstance(value, dict):
+            return value
+        return {
+            number_text(key) if isinstance(key, int | float) and not isinstance(key, bool) else key: weight
+            for key, weight in value.items()
+        }
+
     @model_validator(mode="after")
     def _check(self) -> Target:
-        if self.task == "classification" and self.scale != "linear":
-            raise ValueError("scale: a classification target has no scale")
+        if self.task == "classification":
+            if self.scale != "linear":
+                raise ValueError("scale: a classification target has no scale")
+            if self.circular is not None or not self.standardise:
+                raise ValueError("circular, standardise: a classification target has neither")
+        elif self.class_weights is not None:
+            raise ValueError("class_weights: only a classification target has classes; set `task: classification`")
+        if self.circular is not None and self.scale != "linear":
+            raise ValueError(f"circular: a circular target is linear, found `scale: {self.scale}`")
         return self
 
 
@@ -128,6 +172,32 @@ class Splits(Section):
         return found
 
 
+class ParameterGroup(Section):
+    """Weights that are trained in their own way."""
+
+    match: str
+    """Pattern over the names of a network's weights, such as `body.*` or `heads.*`; a weight belongs to the first group that it matches."""
+    learning_rate: float | None = Field(default=None, ge=0)
+    """Highest learning rate of these weights (default: that of the training); 0 freezes them."""
+    weight_decay: float | None = Field(default=None, ge=0)
+    """Weight decay of these weights (default: that of the training)."""
+    freeze: bool = False
+    """Keep these weights, and the running means of their normalisation, as they are."""
+
+    @property
+    def frozen(self) -> bool:
+        return self.freeze or self.learning_rate == 0
+
+    @model_validator(mode="after")
+    def _check(self) -> ParameterGroup:
+        given = [key for key in ("learning_rate", "weight_decay") if getattr(self, key) is not None]
+        if self.freeze and given:
+            raise ValueError(f"freeze: frozen weights have no {given[0]}; leave one of the two out")
+        if not (self.freeze or given):
+            raise ValueError("give learning_rate, weight_decay or `freeze: true`; without, the group changes nothing")
+        return self
+
+
 class Training(Section):
     """How networks are trained."""
 
@@ -137,16 +207,20 @@ class Training(Section):
     """Passes over the training split at most."""
     patience: int = Field(default=5, ge=1)
     """Stop after this many epochs without a better validation loss; the best epoch's weights are kept."""
-    optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
-    """Adam (Kingma & Ba 2015), AdamW (Loshchilov & Hutter 2019) or SGD with momentum 0.9."""
+    optimizer: str | Named = "adamw"
+    """`adam` (Kingma & Ba 2015), `adamw` (Loshchilov & Hutter 2019), `sgd` (with momentum 0.9), any optimizer of torch.optim by its class (`{name: SGD, momentum: 0.9, nesterov: true}`) or your own (`path/to/file.py:ClassName`)."""
     learning_rate: float = Field(default=1e-3, gt=0)
     """Highest learning rate."""
     weight_decay: float = Field(default=1e-4, ge=0)
-    """Weight decay of the optimizer."""
-    schedule: Literal["constant", "cosine"] = "cosine"
-    """Learning rate over epochs: constant, or half a cosine down to 1 % after a linear warm-up."""
+    """Weight decay of the optimizer, where it has one."""
+    schedule: str | Named = "cosine"
+    """Learning rate over epochs: `constant`, or `cosine` (half a cosine down to 1 %), both after a linear warm-up; any scheduler of torch.optim.lr_scheduler by its class (`{name: StepLR, step_size: 10}`), or your own. `OneCycleLR` and `CyclicLR` go on with every step, all others with every epoch; `ReduceLROnPlateau` follows the validation loss."""
     warmup: float = Field(default=0.05, ge=0, lt=1)
-    """Share of all steps in which the learning rate rises from 0."""
+    """Share of all steps in which the learning rate rises from 0; with `constant` and `cosine` only."""
+    parameter_groups: list[ParameterGroup] | None = Field(default=None, min_length=1)
+    """Weights with a learning rate or weight decay of their own, and weights that are frozen."""
+    initialise_from: Path | dict[str, Path] | None = None
+    """Model file to start from (fine-tuning), or one for each of some networks: `{spidna: shared/model.safetensors}`. Weights with the same name and shape are taken, and the outputs of the targets that agree; the encoding must be the same."""
     gradient_clip: float | None = Field(default=1.0, gt=0)
     """Largest norm of the gradient (null: no clipping)."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -155,6 +229,15 @@ class Training(Section):
     """Number of trainings of each network, with different seeds."""
     threads: int = Field(default=1, ge=1)
     """CPU threads of each training job. Part of the config because the sum of floats depends on it: the same number gives the same weights."""
+
+    def described(self) -> dict[str, Any]:
+        """What a card says about the training: not its `replicates`, no paths, and no groups where there are none."""
+        unused = {"parameter_groups"} if self.parameter_groups is None else set()
+        return self.model_dump(mode="json", exclude={"replicates", "initialise_from", *unused})
+
+    def start_of(self, network: str) -> Path | None:
+        """The model file that a network starts from."""
+        return self.initialise_from.get(network) if isinstance(self.initialise_from, dict) else self.initialise_from
 
 
 class Evaluation(Section):

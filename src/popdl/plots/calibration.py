@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
 from popdl.plots.style import COLOURS, axis_label, note, scale_axis
+from popdl.scaling import from_scale
 
 __all__ = ["coverage", "reliability"]
 
@@ -24,9 +25,7 @@ def coverage(table: Sequence[Mapping[str, float]], ax: Axes, *, described: Mappi
     promised
         Coverage that the intervals aim at.
     """
-    log = described["scale"] == "log"
-    position = np.array([row["predicted"] for row in table])
-    position = 10**position if log else position
+    position = from_scale(np.array([row["predicted"] for row in table]), described["scale"])
     share, low, high = (np.array([row[key] for row in table]) for key in ("coverage", "band_low", "band_high"))
     _band(ax, position, low, high)
     ax.axhline(promised, color=COLOURS["truth"], linewidth=0.8, label="promised")
@@ -36,7 +35,7 @@ def coverage(table: Sequence[Mapping[str, float]], ax: Axes, *, described: Mappi
     if not inside.all():
         ax.plot(position[~inside], share[~inside], "D", color=COLOURS["warning"], markersize=4.5, label="observed, off")
     ends = (min(described["low"], position.min()), max(described["high"], position.max()))
-    scale_axis(ax, "x", low=ends[0], high=ends[1], log=log)
+    scale_axis(ax, "x", low=ends[0], high=ends[1], scale=described["scale"])
     ax.set_ylim(min(0.5, float(share.min()) - 0.05), 1.03)
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     ax.set_xlabel(axis_label("Predicted", described["unit"]))

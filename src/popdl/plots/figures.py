@@ -87,7 +87,7 @@ def _priors(outcomes: Outcomes, output: Path) -> None:
                 for name, count in zip(described["classes"], counts, strict=True)
             ]
         else:
-            edges, shares = prior_bins(values[target], log=described["scale"] == "log")
+            edges, shares = prior_bins(values[target], scale=described["scale"])
             rows += [
                 {"target": target, "from": low, "to": high, "share": share}
                 for low, high, share in zip(edges[:-1], edges[1:], shares, strict=True)

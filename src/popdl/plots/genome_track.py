@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from popdl.plots.style import COLOURS, scale_axis
+from popdl.scaling import next_to_prediction
 
 __all__ = ["genome_coordinates", "genome_track", "probability_track"]
 
@@ -67,12 +68,19 @@ def genome_track(
         if part.empty:
             continue
         middle = (part["left"] + part["right"]) / 2
-        ends = np.abs(part[[f"{target}_low", f"{target}_high"]].to_numpy() - part[[target]].to_numpy()).T
+        predicted = part[target].to_numpy()
+        _, _, *both = next_to_prediction(
+            predicted,
+            predicted,
+            *part[[f"{target}_low", f"{target}_high"]].to_numpy().T,
+            period=described.get("circular"),
+        )
+        lengths = np.abs(np.array(both) - predicted)
         bars = ax.errorbar(
             middle,
             part[target],
             xerr=None if many else (part["right"] - part["left"]) / 2,
-            yerr=ends,
+            yerr=lengths,
             fmt="D" if outside else "o",
             color=COLOURS[colour],
             markerfacecolor="white" if outside else COLOURS[colour],
@@ -87,9 +95,10 @@ def genome_track(
     if true is not None:
         ax.axhline(true, color=COLOURS["truth"], linewidth=0.9, linestyle=(0, (4, 2)), label="true value")
     ends = [described["low"], described["high"], *placed[f"{target}_low"], *placed[f"{target}_high"]]
-    log = described["scale"] == "log"
-    finite = [end for end in ends if np.isfinite(end) and (end > 0 or not log)]
-    scale_axis(ax, "y", low=min(finite), high=max(finite), log=log)
+    scale = described["scale"]
+    limits = {"linear": (-np.inf, np.inf), "log": (0, np.inf), "logit": (0, 1)}[scale]
+    shown = [end for end in ends if limits[0] < end < limits[1]]
+    scale_axis(ax, "y", low=min(shown), high=max(shown), scale=scale)
     ax.set_ylabel(described["label"] + (f"\n({described['unit']})" if described["unit"] else ""))
     return _genome_axis(ax, contigs)
 

@@ -8,8 +8,10 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 
 from popdl.plots.style import COLOURS, axis_label, note, scale_axis
+from popdl.scaling import from_scale, next_to_prediction, on_scale, turns_around
 
 __all__ = ["confusion", "parity"]
 
@@ -31,29 +33,55 @@ def parity(predictions: pd.DataFrame, ax: Axes, *, target: str, described: Mappi
     metrics
         Metrics on the target's scale, each with ``value``.
     """
-    log = described["scale"] == "log"
+    on, period = described["scale"], described.get("circular")
     known = predictions[predictions[f"{target}_true"].notna()]
     true, predicted = known[f"{target}_true"].to_numpy(), known[target].to_numpy()
-    if len(known) > MANY:
-        scale: Literal["log", "linear"] = "log" if log else "linear"
+    ends = known[[f"{target}_low", f"{target}_high"]].to_numpy().T
+    _, _, *both = next_to_prediction(true, predicted, *ends, period=period)
+    # On a circle each prediction is drawn on the turn that is next to its truth.
+    near = predicted if period is None else true + turns_around(predicted - true, period)
+    low, high = described["low"], described["high"]
+    if len(known) > MANY and on == "logit":
+        first, last = on_scale(min(low, predicted.min()), on), on_scale(max(high, predicted.max()), on)
+        edges = from_scale(np.linspace(first, last, 46), on)
+        ax.hist2d(true, predicted, bins=(edges, edges), norm=LogNorm(), cmin=1, cmap="Blues")
+    elif len(known) > MANY:
+        scale: Literal["log", "linear"] = "log" if on == "log" else "linear"
         ax.hexbin(
-            true, predicted, gridsize=45, bins="log", mincnt=1, xscale=scale, yscale=scale, cmap="Blues", linewidths=0
+            true,
+            near,
+            gridsize=45,
+            bins="log",
+            mincnt=1,
+            xscale=scale,
+            yscale=scale,
+            cmap="Blues",
+            linewidths=0,
         )
     else:
         if len(known) <= FEW:
-            ends = np.abs(known[[f"{target}_low", f"{target}_high"]].to_numpy() - predicted[:, None]).T
-            ax.errorbar(true, predicted, yerr=ends, fmt="none", ecolor=COLOURS["band_dark"], elinewidth=0.4, alpha=0.6)
-        ax.plot(true, predicted, ".", color=COLOURS["network"], markersize=3.5, alpha=0.6, markeredgewidth=0)
-    low, high = described["low"], described["high"]
+            lengths = np.abs(np.array(both) - predicted)
+            ax.errorbar(
+                true,
+                near,
+                yerr=lengths,
+                fmt="none",
+                ecolor=COLOURS["band_dark"],
+                elinewidth=0.4,
+                alpha=0.6,
+            )
+        ax.plot(true, near, ".", color=COLOURS["network"], markersize=3.5, alpha=0.6, markeredgewidth=0)
     ax.plot([low, high], [low, high], color=COLOURS["truth"], linewidth=0.8, label="truth")
-    for which in "xy":
-        scale_axis(ax, which, low=low, high=high, log=log)
+    scale_axis(ax, "x", low=low, high=high, scale=on)
+    if period is not None:
+        low, high = min(low, (near).min()), max(high, (near).max())
+    scale_axis(ax, "y", low=low, high=high, scale=on)
     ax.set_aspect("equal")
     ax.set_xlabel(axis_label("True", described["unit"]))
     ax.set_ylabel(axis_label("Predicted", described["unit"]))
     ax.set_title(described["label"])
     values = {key: metric["value"] for key, metric in metrics.items()}
-    unit = " log₁₀" if log else ""
+    unit = {"log": " log₁₀", "logit": " logit"}.get(on, "")
     small = f"n {len(known)}   R² {values['r2']:.2f}\nRMSE {values['rmse']:.3f}{unit}\nbias {values['bias']:+.3f}{unit}"
     note(ax, small.replace("-", "−"))
     return ax

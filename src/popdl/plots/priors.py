@@ -9,16 +9,20 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from popdl.plots.style import COLOURS, axis_label, scale_axis
+from popdl.scaling import from_scale, on_scale
 
 __all__ = ["NUM_BINS", "prior", "prior_bins"]
 
 NUM_BINS = 30
 
 
-def prior_bins(values: np.ndarray, *, log: bool) -> tuple[np.ndarray, np.ndarray]:
+def prior_bins(values: np.ndarray, *, scale: str) -> tuple[np.ndarray, np.ndarray]:
     """Edges of the histogram, evenly spaced on the target's scale, and the share of draws in each bin."""
     low, high = float(values.min()), float(values.max())
-    edges = np.geomspace(low, high, NUM_BINS + 1) if log else np.linspace(low, high, NUM_BINS + 1)
+    if scale == "log":
+        edges = np.geomspace(low, high, NUM_BINS + 1)
+    else:
+        edges = from_scale(np.linspace(on_scale(low, scale), on_scale(high, scale), NUM_BINS + 1), scale)
     edges[0], edges[-1] = low, high  # rounding may leave out the extremes
     return edges, np.histogram(values, edges)[0] / len(values)
 
@@ -37,10 +41,10 @@ def prior(values: np.ndarray, ax: Axes, *, described: Mapping[str, Any]) -> Axes
         ax.bar(described["classes"], shares, color=COLOURS["band_dark"], width=0.6)
         ax.set_xlabel("Class")
     else:
-        log = described["scale"] == "log"
-        edges, shares = prior_bins(values, log=log)
+        scale = described["scale"]
+        edges, shares = prior_bins(values, scale=scale)
         ax.stairs(shares, edges, fill=True, color=COLOURS["band_dark"])
-        scale_axis(ax, "x", low=float(edges[0]), high=float(edges[-1]), log=log)
+        scale_axis(ax, "x", low=float(edges[0]), high=float(edges[-1]), scale=scale)
         ax.set_xlabel(axis_label("Value", described["unit"]))
     ax.set_ylim(0, None)
     ax.set_ylabel("Share of draws")

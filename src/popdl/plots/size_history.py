@@ -88,7 +88,7 @@ def history_panel(rows: pd.DataFrame, ax: Axes, *, nearer: float, described: Map
     ax.stairs(rows["predicted"], edges, baseline=None, color=COLOURS["network"], linewidth=1.6, label="inferred")
     sizes = rows[["true", "predicted"]].to_numpy()
     low, high = min(described["low"], sizes.min()), max(described["high"], sizes.max())
-    scale_axis(ax, "y", low=low, high=high, log=True)
+    scale_axis(ax, "y", low=low, high=high, scale="log")
     _time_axis(ax, edges)
     ax.set_ylabel(axis_label("Size", described["unit"]))
     ax.set_title(f"Test example {rows['example'].iloc[0]}")
@@ -115,5 +115,5 @@ def _edges(starts: pd.Series) -> np.ndarray:
 
 
 def _time_axis(ax: Axes, edges: np.ndarray) -> None:
-    scale_axis(ax, "x", low=edges[0], high=edges[-1], log=True)
+    scale_axis(ax, "x", low=edges[0], high=edges[-1], scale="log")
     ax.set_xlabel("Generations ago")

@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
+from popdl.scaling import from_scale, on_scale
+
 __all__ = ["COLOURS", "DPI", "RC", "WIDTH", "axis_label", "note", "number", "scale_axis"]
 
 DPI = 150
@@ -75,21 +77,25 @@ def axis_label(label: str, unit: str | None) -> str:
     return f"{label} ({unit})" if unit else label
 
 
-def scale_axis(ax: Axes, which: str, *, low: float, high: float, log: bool) -> None:
-    """Set limits a little beyond [low, high] and ticks that read as plain numbers, on a linear or logarithmic axis."""
+def scale_axis(ax: Axes, which: str, *, low: float, high: float, scale: str) -> None:
+    """Set limits a little beyond [low, high] and ticks that read as plain numbers, on an axis of a target's scale."""
     axis: Axis = getattr(ax, f"{which}axis")
     set_limits = getattr(ax, f"set_{which}lim")
-    if log:
-        getattr(ax, f"set_{which}scale")("log")
-        margin = (high / low) ** 0.06
-        low, high = low / margin, high * margin
-        axis.set_major_locator(MaxNLocator(4) if high < 4 * low else FixedLocator(_log_ticks(low, high)))
-        axis.set_minor_locator(NullLocator())
-        axis.set_minor_formatter(NullFormatter())
-    else:
+    if scale == "linear":
         margin = 0.06 * (high - low)
         low, high = low - margin, high + margin
         axis.set_major_locator(MaxNLocator(5))
+    else:
+        getattr(ax, f"set_{which}scale")(scale)
+        first, last = on_scale(low, scale), on_scale(high, scale)
+        margin = 0.06 * (last - first)
+        low, high = from_scale(first - margin, scale), from_scale(last + margin, scale)
+        if scale == "logit":
+            axis.set_major_locator(FixedLocator(_logit_ticks(low, high)))
+        else:
+            axis.set_major_locator(MaxNLocator(4) if high < 4 * low else FixedLocator(_log_ticks(low, high)))
+        axis.set_minor_locator(NullLocator())
+        axis.set_minor_formatter(NullFormatter())
     axis.set_major_formatter(FuncFormatter(number))
     set_limits(low, high)
 
@@ -101,6 +107,16 @@ def note(ax: Axes, text: str) -> None:
     )
     small.set_in_layout(False)  # else the layout makes room for it beside the plot
     ax.set_title(ax.get_title("left"), pad=5 + 9 * len(text.splitlines()))
+
+
+def _logit_ticks(low: float, high: float) -> list[float]:
+    """Round fractions, the same on both sides of a half."""
+    if high - low < 0.4 and low > 0.1 and high < 0.9:
+        return [float(tick) for tick in MaxNLocator(4).tick_values(low, high) if low <= tick <= high]
+    below = [10.0**power for power in range(-12, 0)]
+    middle = [0.3, 0.5, 0.7] if low > 0.05 and high < 0.95 else [0.5]
+    ticks = [*below, *middle, *(1 - tick for tick in reversed(below))]
+    return [tick for tick in ticks if low <= tick <= high]
 
 
 def _log_ticks(low: float, high: float) -> list[float]:

@@ -11,6 +11,7 @@ import pandas as pd
 from popdl.config.application import Application
 from popdl.outcomes import Outcomes
 from popdl.report.wording import Badge, badge, count, length, number, span
+from popdl.scaling import circular_mean, next_to_prediction, turns_around
 
 __all__ = ["application_answers", "quality", "question", "trust"]
 
@@ -204,14 +205,21 @@ def _answer(target: str, described: Mapping[str, Any], windows: pd.DataFrame, tr
             "covered": f"in {int((windows[target] == word).sum())} of {len(windows)} windows" if word else "",
         }
     values = windows[target].to_numpy(dtype=float)
+    period = described.get("circular")
+    if period is not None:
+        centre = circular_mean(values, period)
+        values = centre + turns_around(values - centre, period)
+    middle = float(np.median(values))
     low, high = np.percentile(values, (10, 90))
     covered = ""
     if true is not None:
-        held = int(((windows[f"{target}_low"] <= true) & (true <= windows[f"{target}_high"])).sum())
+        columns = (windows[column].to_numpy(dtype=float) for column in (target, f"{target}_low", f"{target}_high"))
+        place, _, start, end = next_to_prediction(np.full(len(windows), true), *columns, period=period)
+        held = int(((start <= place) & (place <= end)).sum())
         covered = f"in {held} of {len(windows)} intervals"
     return {
         "label": described["label"] + (f" ({described['unit']})" if described["unit"] else ""),
-        "value": number(float(np.median(values))),
+        "value": number(middle if period is None else middle % period),
         "spread": span(low, high),
         "true": "" if true is None else number(true),
         "covered": covered,
