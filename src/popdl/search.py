@@ -80,13 +80,14 @@ def run_trial(
 
     values = draw_values(over, trial=trial, seed=seed)
     options, training = changed(key, options, training, values)
+    checked = validate(Training, training, where=f"trial {trial} of {key}: training")
     model = output / "model.safetensors"
     found: dict[str, Any] = dict.fromkeys(COLUMNS)
     try:
         train(
             key=key,
             options=options,
-            training=validate(Training, training, where=f"trial {trial} of {key}: training"),
+            training=checked,
             replicate=0,
             seed=seed,
             output=model,
@@ -96,8 +97,9 @@ def run_trial(
         found = {name: read_card(model)[name] for name in COLUMNS}
     except DivergedError:
         shutil.rmtree(others["checkpoint"], ignore_errors=True)
-    text = {"network": key, "trial": trial, "values": values, **found, "options": options, "training": training}
-    write_text(output / "trial.json", json.dumps(text, indent=1) + "\n")
+    text = {"network": key, "trial": trial, "values": values, **found, "options": options}
+    text["training"] = checked.model_dump(mode="json", exclude={"replicates"})
+    write_text(output / "trial.json", json.dumps(text, indent=1, sort_keys=True) + "\n")
 
 
 def choose_trial(trials: Sequence[Path], *, output: Path) -> None:
