@@ -13,7 +13,7 @@ import pytest
 import torch
 from jsonschema import Draft202012Validator
 
-from popdl import training
+from popdl import seeds, training
 from popdl.config.encoding import Encoding
 from popdl.config.schema import study_schema
 from popdl.config.study import build_study, study_text
@@ -323,6 +323,15 @@ def test_position_scaling_is_that_of_what_networks_will_see(packed):
     to_relative = [{"name": "reformat", "to": "relative"}]
     relative = build(packed, train=to_relative, prediction=to_relative).train
     assert PositionScaling.fit(packed, rows, transforms=relative).log1p is False  # type: ignore[union-attr]
+
+
+def test_a_model_scales_positions_as_training_shows_them(data, trained, packed):
+    rows = torch.from_numpy(np.flatnonzero(read_splits(data["splits"])["split"] == "train"))
+    train = build(packed, **TRANSFORMS.model_dump()).train
+    run_seed = int(seeds.generator(3, "training", 0, 0).integers(2**63))
+    generator = train.generator(run_seed, device=packed.device)
+    scaling = PositionScaling.fit(packed, rows, transforms=train, generator=generator)
+    assert scaling is not None and read_card(trained["output"])["positions"] == scaling.to_json()
 
 
 # What is refused, and what a study is told.

@@ -94,8 +94,12 @@ def network_plugin(wildcards):
 
 
 def transform_plugins(wildcards):
-    entries = [entry for entries in section("transforms").values() for entry in entries or []]
-    names = [entry if isinstance(entry, str) else entry.get("name", "") for entry in entries]
+    entries = [
+        entry for entries in section("transforms").values() for entry in entries or []
+    ]
+    names = [
+        entry if isinstance(entry, str) else entry.get("name", "") for entry in entries
+    ]
     return [file for name in names for file in plugin(name)]
 
 
