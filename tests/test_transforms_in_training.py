@@ -27,7 +27,7 @@ from popdl.networks._base import InputShape
 from popdl.prediction import predict_arrays
 from popdl.splits import read_splits
 from popdl.study_check import check_study
-from popdl.transforms._pipeline import Pipelines
+from popdl.transforms._pipeline import Pipeline, Pipelines
 
 TRANSFORMS = Transforms(
     train=[
@@ -332,6 +332,19 @@ def test_a_model_scales_positions_as_training_shows_them(data, trained, packed):
     generator = train.generator(run_seed, device=packed.device)
     scaling = PositionScaling.fit(packed, rows, transforms=train, generator=generator)
     assert scaling is not None and read_card(trained["output"])["positions"] == scaling.to_json()
+
+
+def test_networks_are_fitted_to_the_targets_that_were_moved(data, tmp_path, monkeypatch):
+    unmoved = Pipeline.training_batch
+
+    def moved(*arguments, **rest):
+        batch, truths = unmoved(*arguments, **rest)
+        return batch, truths + torch.tensor([100.0, 0.0])
+
+    monkeypatch.setattr(Pipeline, "training_batch", moved)
+    settings = learnable.TRAINING.model_copy(update={"max_epochs": 1})
+    history = pd.read_csv(learnable.fit(data, tmp_path, training=settings)["history"])
+    assert history["train_loss"][0] > 1000 > history["validation_loss"][0]
 
 
 # What is refused, and what a study is told.
