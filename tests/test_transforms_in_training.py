@@ -13,7 +13,7 @@ import pytest
 import torch
 from jsonschema import Draft202012Validator
 
-from popdl import training
+from popdl import seeds, training
 from popdl.config.encoding import Encoding
 from popdl.config.schema import study_schema
 from popdl.config.study import build_study, study_text
@@ -27,7 +27,7 @@ from popdl.networks._base import InputShape
 from popdl.prediction import predict_arrays
 from popdl.splits import read_splits
 from popdl.study_check import check_study
-from popdl.transforms._pipeline import Pipelines
+from popdl.transforms._pipeline import Pipeline, Pipelines
 
 TRANSFORMS = Transforms(
     train=[
@@ -323,6 +323,28 @@ def test_position_scaling_is_that_of_what_networks_will_see(packed):
     to_relative = [{"name": "reformat", "to": "relative"}]
     relative = build(packed, train=to_relative, prediction=to_relative).train
     assert PositionScaling.fit(packed, rows, transforms=relative).log1p is False  # type: ignore[union-attr]
+
+
+def test_a_model_scales_positions_as_training_shows_them(data, trained, packed):
+    rows = torch.from_numpy(np.flatnonzero(read_splits(data["splits"])["split"] == "train"))
+    train = build(packed, **TRANSFORMS.model_dump()).train
+    run_seed = int(seeds.generator(3, "training", 0, 0).integers(2**63))
+    generator = train.generator(run_seed, device=packed.device)
+    scaling = PositionScaling.fit(packed, rows, transforms=train, generator=generator)
+    assert scaling is not None and read_card(trained["output"])["positions"] == scaling.to_json()
+
+
+def test_networks_are_fitted_to_the_targets_that_were_moved(data, tmp_path, monkeypatch):
+    unmoved = Pipeline.training_batch
+
+    def moved(*arguments, **rest):
+        batch, truths = unmoved(*arguments, **rest)
+        return batch, truths + torch.tensor([100.0, 0.0])
+
+    monkeypatch.setattr(Pipeline, "training_batch", moved)
+    settings = learnable.TRAINING.model_copy(update={"max_epochs": 1})
+    history = pd.read_csv(learnable.fit(data, tmp_path, training=settings)["history"])
+    assert history["train_loss"][0] > 1000 > history["validation_loss"][0]
 
 
 # What is refused, and what a study is told.
