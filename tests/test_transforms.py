@@ -32,6 +32,9 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("shuffle_phase", {}),
     ("concat", {}),
     ("product", {}),
+    ("genotypes", {}),
+    ("read_counts", {"coverage": 3}),
+    ("pool", {}),
 ]
 # What holds for all of them.
 
@@ -58,7 +61,9 @@ def test_padding_stays_empty_and_the_form_tells_what_comes(name: str, options: d
     assert not torch.any(torch.signbit(after.genotypes[hidden])), "−0 is another byte than 0"
     assert (after.positions is None) == (form.positions == "none")
     if not isinstance(transform, View):
-        assert set(after.genotypes.unique().tolist()) <= {-1.0, 0.0, 1.0}
+        alleles = after.genotypes.unique().tolist()
+        assert set(alleles) <= {-1.0, 0.0, 1.0} or form.frequencies
+        assert all(allele == -1 or 0 <= allele <= 1 for allele in alleles)
         assert after.positions is not None and after.positions.dtype == torch.float32
         assert not torch.any(after.positions[~after.mask])
 
@@ -70,8 +75,8 @@ def test_chance_is_the_generators_alone(name: str, options: dict[str, Any]) -> N
     first, again, other = (transform(examples, chance(seed)) for seed in (1, 1, 2))
     assert same(first, again)
     assert torch.equal(torch.random.get_rng_state(), state)
-    # A fixed number of individuals needs chance in training, and can do without.
-    assert same(first, other) == (transform.chance is None and name != "subsample")
+    # A fixed number of individuals, and reads, need chance in training, and can do without.
+    assert same(first, other) == (transform.chance is None and name not in ("subsample", "read_counts"))
 
 
 @pytest.mark.parametrize(("name", "options"), [case for case in CASES if make(case[0], **case[1]).chance is None])
@@ -212,14 +217,22 @@ def test_sorting_is_the_encodings_for_any_number_of_haplotypes(num_haplotypes: i
         ("rotate", {}, {"whole": False}, "only a whole genome can be turned"),
         ("rotate", {}, {"positions": "distance"}, "does not say where a window starts"),
         ("reformat", {"to": "distance"}, {"positions": "none"}, "it needs positions"),
-        ("sort", {}, {"populations": 2}, "haplotypes of one population, found 2"),
-        ("subsample", {"individuals": 2}, {"populations": 2}, "haplotypes of one population, found 2"),
+        ("sort", {}, {"populations": (4, 4)}, "haplotypes of one population, found 2"),
+        ("subsample", {"individuals": 2}, {"populations": (4, 4)}, "haplotypes of one population, found 2"),
         ("sort", {}, {"phased": False}, "cannot be sorted where phase is ignored"),
         ("shuffle_phase", {}, {"ploidy": 1}, "ploidy 1 have no phase"),
         ("shuffle_phase", {}, {"phased": False}, "has removed the phase already"),
         ("shuffle_phase", {}, {"individuals": False}, "haplotypes of each individual side by side"),
         ("missingness", {"share": [0.5, 0.2]}, {}, r"expected \[lowest, highest\] in this order, found \[0\.5, 0\.2\]"),
         ("concat", {}, {"positions": "none"}, "it needs positions"),
+        ("genotypes", {}, {"individuals": False}, "haplotypes of each individual side by side"),
+        ("read_counts", {"coverage": 5}, {"individuals": False}, "haplotypes of each individual side by side"),
+        ("read_counts", {"coverage": 0}, {}, "greater than 0"),
+        *(
+            (name, options, {"frequencies": True}, "it takes haplotypes, found rows of individuals or populations")
+            for name, options in CASES
+            if name not in ("crop", "rotate", "reformat", "concat", "product")
+        ),
     ],
 )
 def test_what_cannot_be_done_is_refused(

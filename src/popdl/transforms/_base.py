@@ -1,7 +1,7 @@
 """What every transform has: whole batches of examples in and out, on the device where they are.
 
-A transform is one file that defines one public subclass of :class:`Transform`. Its alleles are 0, 1 and −1 for missing,
-whatever ``encoding.values`` says, and everything under a False mask is 0, before and after. Nothing loops over examples.
+A transform is one file that defines one public subclass of :class:`Transform`. Its alleles are 0, 1 and −1 for missing
+(or frequencies between 0 and 1, where the form says so), whatever ``encoding.values`` says, and everything under a False mask is 0, before and after. Nothing loops over examples.
 Chance comes from the generator that is passed in, in training alone: without one, the result for an example depends on that
 example and on nothing else.
 """
@@ -41,8 +41,10 @@ class Form:
     """Whether those of one individual are neighbours and individuals are in the order given: sorting ends that."""
     phased: bool
     """False where every individual's alleles are written in the order 1, 0, missing (``encoding.phase: ignore``)."""
-    populations: int = 1
-    """How many populations the rows come from, one after the other."""
+    populations: tuple[int, ...] = ()
+    """Rows of each population, one after the other; empty where there is one population, of any number of rows."""
+    frequencies: bool = False
+    """Whether rows are individuals or populations, and cells the share of 1s among their alleles, in place of haplotypes and alleles."""
 
     @classmethod
     def of(cls, encoder: Encoder) -> Form:
@@ -58,14 +60,14 @@ class Form:
             ploidy=encoder.ploidy,
             individuals=settings.sort == "none",
             phased=settings.phase == "keep",
-            populations=len(encoder.populations),
+            populations=tuple(encoder.populations.values()) if len(encoder.populations) > 1 else (),
         )
 
     def need_one_population(self) -> None:
         """Raise :class:`ValueError` where a transform would mix the rows of several populations."""
-        if self.populations > 1:
+        if self.populations:
             raise ValueError(
-                f"it takes the haplotypes of one population, found {self.populations}, which it would mix up; "
+                f"it takes the haplotypes of one population, found {len(self.populations)}, which it would mix up; "
                 "leave it out (`encoding.sort` sorts within each population)"
             )
 
@@ -86,13 +88,29 @@ class Form:
                 "it needs the haplotypes of each individual side by side: use `encoding.sort: none`, and the transform `sort` behind it"
             )
 
+    def of_individuals(self) -> Form:
+        """The form of batches whose rows are the individuals of this one, with frequencies of alleles in them."""
+        return replace(
+            self,
+            num_haplotypes=self.num_haplotypes // self.ploidy,
+            fewest_haplotypes=self.fewest_haplotypes // self.ploidy,
+            ploidy=1,
+            populations=tuple(count // self.ploidy for count in self.populations),
+            frequencies=True,
+        )
+
+    def by_population(self, genotypes: Tensor) -> tuple[Tensor, ...]:
+        """The rows of each population of genotypes of shape (batch, num_haplotypes, max_sites)."""
+        return genotypes.split(self.populations, dim=1) if self.populations else (genotypes,)
+
 
 @dataclass(frozen=True)
 class Examples:
     """A batch on its way to a network."""
 
     genotypes: Tensor
-    """Tensor of shape (batch, num_haplotypes, max_sites), dtype=float32: 0, 1, or −1 for missing; 0 under padding."""
+    """Tensor of shape (batch, num_haplotypes, max_sites), dtype=float32: 0, 1, or −1 for missing; 0 under padding. Where the
+    form has frequencies, anything from 0 to 1, or −1."""
     positions: Tensor | None
     """Tensor of shape (batch, max_sites), dtype=float32: in the style of the form; 0 under padding; None with ``none``."""
     mask: Tensor
@@ -116,7 +134,14 @@ class Transform:
     class Settings(Section):
         """Options of the transform, beside its ``name``."""
 
+    takes_frequencies: ClassVar[bool] = False
+    """Whether it takes rows of individuals or populations as well, because it does not look at alleles."""
+
     def __init__(self, settings: Any, form: Form) -> None:
+        if form.frequencies and not self.takes_frequencies:
+            raise ValueError(
+                "it takes haplotypes, found rows of individuals or populations; put it before genotypes, read_counts or pool"
+            )
         self.settings = settings
         self.form = form
 
@@ -154,6 +179,7 @@ class View(Transform):
     It is given alleles as ``encoding.values`` writes them and standardised positions.
     """
 
+    takes_frequencies = True
     centred: ClassVar[bool] = True
     """Whether standardised positions have mean 0; else they keep their zero and have mean square 1."""
     extra_rows: ClassVar[int] = 0
@@ -170,4 +196,6 @@ class View(Transform):
             num_haplotypes=self.form.num_haplotypes + self.extra_rows,
             fewest_haplotypes=self.form.fewest_haplotypes + self.extra_rows,
             positions="none",
+            # A row of positions belongs to no population.
+            populations=() if self.extra_rows else self.form.populations,
         )

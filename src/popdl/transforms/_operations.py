@@ -10,7 +10,16 @@ from torch import Tensor
 
 from popdl.transforms._base import Examples, Form
 
-__all__ = ["allele_counts", "as_phased", "from_bp", "keep_sites", "pick_sites", "to_bp"]
+__all__ = [
+    "allele_counts",
+    "as_phased",
+    "count_by_individual",
+    "from_bp",
+    "keep_sites",
+    "pick_sites",
+    "to_bp",
+    "with_frequencies",
+]
 
 
 def to_bp(positions: Tensor, form: Form) -> Tensor:
@@ -95,6 +104,18 @@ def keep_sites(examples: Examples, keep: Tensor, form: Form) -> Examples:
 def allele_counts(genotypes: Tensor) -> tuple[Tensor, Tensor]:
     """Haplotypes that carry a 1, and those that are not missing: two tensors of shape (batch, max_sites)."""
     return (genotypes == 1).sum(dim=1), (genotypes >= 0).sum(dim=1)
+
+
+def count_by_individual(genotypes: Tensor, ploidy: int) -> tuple[Tensor, Tensor]:
+    """1s of each individual, and its alleles that are not missing: two tensors of shape (batch, individuals, max_sites)."""
+    alleles = genotypes.unflatten(1, (-1, ploidy))
+    return (alleles == 1).sum(dim=2), (alleles >= 0).sum(dim=2)
+
+
+def with_frequencies(examples: Examples, ones: Tensor, called: Tensor) -> Examples:
+    """Put in place of alleles the share of 1s, −1 where nothing is called, given two tensors of shape (batch, rows, max_sites)."""
+    shares = torch.where(called > 0, ones / called.clamp(min=1), -1.0).float()
+    return replace(examples, genotypes=shares.masked_fill(~examples.mask.unsqueeze(1), 0.0))
 
 
 def as_phased(genotypes: Tensor, form: Form) -> Tensor:

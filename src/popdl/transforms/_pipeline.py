@@ -182,7 +182,7 @@ class Pipelines:
             if (found := _ending(lists[split])) != (expected := _ending(made.prediction)):
                 raise PopdlError(
                     f"transforms.{split}: networks get {found} from this list, but {expected} from transforms.prediction; "
-                    "end both with the same reformat, concat or product."
+                    "end both with the same reformat, concat or product, and make individuals or populations the rows of both or of neither."
                 )
         return made
 
@@ -256,6 +256,10 @@ def _check_targets(
 
 
 def _ending(pipeline: Pipeline) -> str:
-    """What networks get of positions, in words."""
-    style = {"none": "no positions"}.get(pipeline.form.positions, f"positions as {pipeline.form.positions}")
+    """What networks get of positions, and of rows that are no haplotypes, in words."""
+    form = pipeline.form
+    style = {"none": "no positions"}.get(form.positions, f"positions as {form.positions}")
+    if form.frequencies:
+        rows = " and ".join(map(str, form.populations))
+        style = f"frequencies{f' in {rows} rows' if rows else ''}, {style}"
     return style if pipeline.view is None else f"{style} by {type(pipeline.view).__name__.lower()}"

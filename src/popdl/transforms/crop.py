@@ -18,6 +18,8 @@ __all__ = ["Crop"]
 class Crop(Transform):
     """Keep neighbouring sites; as in the encoding, cutting sites leaves the positions of the others, cutting bp moves the start of the window."""
 
+    takes_frequencies = True
+
     class Settings(Transform.Settings):
         sites: int | None = Field(default=None, ge=1)
         """How many sites are kept of an example that has more."""

@@ -20,6 +20,8 @@ class Reformat(Transform):
     before the first one in the array, which is the start of the window unless sites were cut from its left.
     """
 
+    takes_frequencies = True
+
     class Settings(Transform.Settings):
         to: Literal["absolute", "relative", "distance"]
         """bp from the start of the window, that as a fraction of the window, or bp since the previous site."""

@@ -20,6 +20,8 @@ class Rotate(Transform):
     All sites of the genome should be in the array: choose `encoding.max_sites` large enough.
     """
 
+    takes_frequencies = True
+
     class Settings(Transform.Settings):
         targets: list[str] = []
         """Targets that are places, in bp from the start: they turn along (regressions with `scale: linear`)."""
