@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -84,6 +84,8 @@ class _Shape(_Part):
     num_haplotypes: int = Field(ge=1)
     max_sites: int = Field(ge=1)
     has_positions: bool
+    populations: list[int] = []
+    frequencies: bool = False
 
 
 class _Target(_Part):
@@ -407,7 +409,7 @@ def _module(card: Mapping[str, Any], encoder: Encoder, path: Path) -> PopdlModul
             return PopdlModule(
                 card["network"]["key"],
                 {**card["network"]["options"], "name": card["network"]["name"]},
-                shape=InputShape.after(transforms),
+                shape=InputShape.from_json(card["shape"]),
                 targets=card["targets"],
                 position_scaling=None if card["positions"] is None else PositionScaling(**card["positions"]),
                 transforms=transforms,
@@ -435,7 +437,9 @@ def _transforms(card: Mapping[str, Any], encoder: Encoder, path: Path) -> Pipeli
         made = pipeline_of(card, encoder=encoder)
     except (PopdlError, TypeError, ValueError) as error:
         raise _damaged(path, f"its transforms are not valid: {error}") from None
-    if InputShape.after(made) != InputShape(**card["shape"]):
+    expected, found = InputShape.after(made), InputShape.from_json(card["shape"])
+    # A model that was trained before networks told populations apart has none in its card, and none in its network.
+    if found not in (expected, replace(expected, populations=())):
         raise _damaged(
             path, "its encoding recipe and the shape in its card contradict each other (transforms counted in)"
         )

@@ -9,7 +9,7 @@ in evaluation). A network keeps its state in parameters and buffers of dtype flo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -33,6 +33,10 @@ class InputShape:
     num_haplotypes: int
     max_sites: int
     has_positions: bool
+    populations: tuple[int, ...] = ()
+    """Rows of each population, one after the other; empty where there is one population."""
+    frequencies: bool = False
+    """Whether rows are individuals or populations, and cells the share of 1s among their alleles, in place of haplotypes and alleles."""
 
     @classmethod
     def of(cls, study: Study) -> InputShape:
@@ -43,20 +47,27 @@ class InputShape:
     def after(cls, transforms: Pipeline) -> InputShape:
         """The shape of the largest batch after a list of transforms."""
         form = transforms.seen
-        return cls(form.num_haplotypes, form.max_sites, form.positions != "none")
+        return cls(form.num_haplotypes, form.max_sites, form.positions != "none", form.populations, form.frequencies)
 
     @classmethod
     def others(cls, transforms: Pipelines) -> list[InputShape]:
         """The shapes that a network built for prediction must take beside that: of training and validation, at both ends."""
         shapes = [
-            cls(num_haplotypes, pipeline.seen.max_sites, pipeline.seen.positions != "none")
+            replace(cls.after(pipeline), num_haplotypes=num_haplotypes)
             for pipeline in (transforms.train, transforms.validation)
             for num_haplotypes in (pipeline.seen.fewest_haplotypes, pipeline.seen.num_haplotypes)
         ]
         return [shape for shape in dict.fromkeys(shapes) if shape != cls.after(transforms.prediction)]
 
+    @classmethod
+    def from_json(cls, shape: Mapping[str, Any]) -> InputShape:
+        """The shape in a model's card, which says nothing of what the model does not have."""
+        known = {name: shape[name] for name in cls.__dataclass_fields__ if name in shape}
+        return cls(**{**known, "populations": tuple(known.get("populations", ()))})
+
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        shape = {**asdict(self), "populations": list(self.populations)}
+        return {name: value for name, value in shape.items() if value or name not in ("populations", "frequencies")}
 
 
 class Network(nn.Module):
@@ -70,7 +81,7 @@ class Network(nn.Module):
         """Options of the network, in the config under ``networks.<key>``."""
 
     exchangeable: ClassVar[bool] = False
-    """Whether the order of haplotypes makes no difference."""
+    """Whether the order of haplotypes, of those of each population, makes no difference."""
 
     num_features: int
     """Length of the feature vector that :meth:`forward` returns for each example."""
@@ -79,6 +90,10 @@ class Network(nn.Module):
         super().__init__()
         self.settings = settings
         self.shape = shape
+
+    def by_population(self, values: Tensor, *, dim: int) -> tuple[Tensor, ...]:
+        """Values for each haplotype, along the axis ``dim``, in one part for each population: in one part where there is one."""
+        return values.split(self.shape.populations, dim=dim) if self.shape.populations else (values,)
 
     def forward(self, genotypes: Tensor, positions: Tensor | None, mask: Tensor) -> Tensor:
         """Compute features.

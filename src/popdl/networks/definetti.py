@@ -4,6 +4,9 @@
 the n results; h is a stack of layers on what g gives. Layers are written as in the authors' program defiNETti: ``[conv, width, features]``
 and ``[fc, features]``; the last, linear layer is popdl's own, one output for each target. A dense layer (``fc``) reads all sites at
 once, so that after it there are none left to convolve along.
+
+With several populations, Φ is the same for all haplotypes, g has a part for each population, and h reads the parts side by side:
+the order of haplotypes makes no difference within a population, and which population they are of does.
 """
 
 from __future__ import annotations
@@ -142,7 +145,8 @@ class DeFinetti(Network):
                 self.positions = _module(layer, 1, length, rank=1, bias=False)[0]
             self.phi.append(module)
             channels, length = layer.features, next_length
-        self.pools = nn.ModuleList(_Pool(pool, channels, shape.num_haplotypes) for pool in settings.g)
+        counts = shape.populations or (shape.num_haplotypes,)
+        self.pools = nn.ModuleList(_Pool(pool, channels, count) for count in counts for pool in settings.g)
         channels = sum(pool.num_features for pool in self.pools)  # type: ignore[misc]
         if shape.has_positions and self.positions is None:
             channels += 1  # Φ is empty: positions go beside what g gives
@@ -160,7 +164,8 @@ class DeFinetti(Network):
             if number == 0 and self.positions is not None and columns is not None:
                 values = values + _apply(self.positions, columns).unsqueeze(2)
             values = _masked(functional.relu(values), mask)
-        values = torch.cat([pool(values) for pool in self.pools], dim=1)
+        parts = [part for part in self.by_population(values, dim=2) for _ in self.settings.g]
+        values = torch.cat([pool(part) for pool, part in zip(self.pools, parts, strict=True)], dim=1)
         if self.positions is None and columns is not None:
             values = torch.cat([values, columns], dim=1)
         for layer in self.h:

@@ -14,11 +14,17 @@ Dense layers (``head``) read up to four descriptions of the window:
 The convolutions end in means over the window's sites, of every layer from the pool on. Padding is set to zero after every
 layer. After a stride, a place counts as a site if the site that its filter is centred on is one; a block counts if all its
 sites are real.
+
+With several populations, each has a spectrum, channels of allele frequencies and pools of its own, side by side, and pairs of
+haplotypes are compared within each population and between each two: the order of haplotypes makes no difference within a
+population, and which population they are of does.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import combinations_with_replacement
 from typing import Any, Literal
 
 import torch
@@ -77,8 +83,14 @@ class Exchangeable(Network):
 
     def __init__(self, settings: Any, shape: InputShape) -> None:
         super().__init__(settings, shape)
-        self.num_classes = min(shape.num_haplotypes, MAX_CLASSES)
-        num_pooled = 1 + self.num_classes + 1 + settings.homozygosity
+        if shape.frequencies:
+            raise ValueError(
+                "this network compares haplotypes, and `transforms` makes rows of individuals or populations; use definetti, spidna, or one that reads an order"
+            )
+        self.counts = shape.populations or (shape.num_haplotypes,)
+        num_populations = len(self.counts)
+        num_pairs = num_populations * (num_populations + 1) // 2
+        num_pooled = 1 + sum(_num_classes(count) + 1 for count in self.counts) + settings.homozygosity * num_pairs
         self.per_haplotype = nn.ModuleList()
         if settings.per_haplotype:
             channels = 1
@@ -90,10 +102,10 @@ class Exchangeable(Network):
             self.per_haplotype_positions = (
                 nn.Conv1d(1, first.conv, first.width, first.stride, bias=False) if shape.has_positions else None
             )
-            channels *= len(settings.pool)
+            channels *= len(settings.pool) * num_populations
             self.after_pool = _along_sites(channels, settings.after_pool)
             num_pooled += channels + sum(layer.conv for layer in settings.after_pool)
-        num_columns = NUM_FREQUENCY_CHANNELS + int(shape.has_positions)
+        num_columns = NUM_FREQUENCY_CHANNELS * num_populations + int(shape.has_positions)
         self.per_site = _along_sites(num_columns, settings.per_site)
         num_pooled += sum(layer.conv for layer in settings.per_site)
         self.head = dense(num_pooled, settings.head, dropout=settings.dropout)
@@ -102,14 +114,16 @@ class Exchangeable(Network):
     def forward(self, genotypes: Tensor, positions: Tensor | None, mask: Tensor) -> Tensor:
         num_sites = mask.sum(dim=1, keepdim=True).clamp(min=1)
         # A 1 is the only positive value with either way of writing alleles.
-        frequency = (genotypes > 0).float().mean(dim=1)
-        features = [torch.log(num_sites / self.shape.max_sites), self._spectrum(frequency, mask)]
+        frequencies = [(part > 0).float().mean(dim=1) for part in self.by_population(genotypes, dim=1)]
+        features = [torch.log(num_sites / self.shape.max_sites)]
+        for frequency, count in zip(frequencies, self.counts, strict=True):
+            features.append(_spectrum(frequency, mask, num_classes=_num_classes(count)))
         if self.settings.homozygosity:
             features.append(self._homozygosity(genotypes, mask))
         if self.per_haplotype:
             features += self._haplotype_branch(genotypes, positions, mask)
         if self.per_site:
-            features += _means_along(self.per_site, self._columns(frequency, positions, mask), mask)
+            features += _means_along(self.per_site, self._columns(frequencies, positions, mask), mask)
         return self.head(torch.cat(features, dim=1))
 
     def _haplotype_branch(self, genotypes: Tensor, positions: Tensor | None, mask: Tensor) -> list[Tensor]:
@@ -121,21 +135,21 @@ class Exchangeable(Network):
                 values = values + convolve(self.per_haplotype_positions, (positions * mask).unsqueeze(1)).unsqueeze(2)
             mask = after(layer, mask)
             values = functional.relu(values) * mask[:, None, None]
-        pools = {"mean": lambda: values.mean(dim=2), "max": lambda: values.amax(dim=2)}
-        pooled = torch.cat([pools[name]() for name in self.settings.pool], dim=1)
+        parts = self.by_population(values, dim=2)
+        pools = {"mean": torch.mean, "max": torch.amax}
+        pooled = torch.cat([pools[name](part, dim=2) for part in parts for name in self.settings.pool], dim=1)
         return [mean(pooled, mask), *_means_along(self.after_pool, pooled, mask)]
-
-    def _spectrum(self, frequency: Tensor, mask: Tensor) -> Tensor:
-        """Log share of sites in each class of frequency, shape (batch, num_classes + 1)."""
-        classes = (frequency * self.num_classes).round().long()
-        counts = frequency.new_zeros(len(mask), self.num_classes + 1).scatter_add(1, classes, mask.to(frequency.dtype))
-        return _log_share(counts / mask.sum(dim=1, keepdim=True).clamp(min=1))
 
     @torch.no_grad()
     def _homozygosity(self, genotypes: Tensor, mask: Tensor) -> Tensor:
-        """Log share of identical pairs of haplotypes in blocks of each length, shape (batch, homozygosity)."""
-        num_haplotypes, max_sites = genotypes.shape[1:]
-        surplus = -max_sites % (BLOCK << (self.settings.homozygosity - 1))
+        """Log share of identical pairs of haplotypes in blocks of each length.
+
+        Returns
+        -------
+        Tensor of shape (batch, homozygosity · num_pairs)
+            For each length, one share for each pair of populations, of a population with itself included.
+        """
+        surplus = -genotypes.shape[2] % (BLOCK << (self.settings.homozygosity - 1))
         alleles = functional.pad((genotypes > 0).float(), (0, surplus)).unflatten(2, (-1, BLOCK))
         real = functional.pad(mask, (0, surplus)).unflatten(1, (-1, BLOCK)).all(dim=2)
         # A block of 16 alleles as one number, which float32 holds exactly.
@@ -148,18 +162,23 @@ class Exchangeable(Network):
                 identical = identical[:, ::2] & identical[:, 1::2]
                 real = real[:, ::2] & real[:, 1::2]
             # Sums of bytes are many times faster on a CPU than sums of larger integers.
-            parts = [part.sum(dim=1, dtype=torch.uint8).sum(dim=(1, 2)) for part in identical.split(255, dim=1)]
+            parts = [part.sum(dim=1, dtype=torch.uint8) for part in identical.split(255, dim=1)]
             num_blocks = real.sum(dim=1)
-            pairs = torch.stack(parts).sum(dim=0) - num_blocks * num_haplotypes  # less every haplotype with itself
-            num_pairs = num_blocks * (num_haplotypes * (num_haplotypes - 1))
-            shares.append(pairs / num_pairs.clamp(min=1))
+            for first, second in combinations_with_replacement(range(len(self.counts)), 2):
+                found = [self.by_population(self.by_population(part, dim=1)[first], dim=2)[second] for part in parts]
+                rows, columns = found[0].shape[1:]
+                itself = int(first == second)  # less every haplotype with itself
+                pairs = torch.stack([part.sum(dim=(1, 2)) for part in found]).sum(dim=0) - num_blocks * rows * itself
+                num_pairs = num_blocks * (rows * (columns - itself))
+                shares.append(pairs / num_pairs.clamp(min=1))
         return _log_share(torch.stack(shares, dim=1))
 
-    def _columns(self, frequency: Tensor, positions: Tensor | None, mask: Tensor) -> Tensor:
+    def _columns(self, frequencies: Sequence[Tensor], positions: Tensor | None, mask: Tensor) -> Tensor:
         """Channels that describe each site, shape (batch, num_columns, max_sites)."""
-        # On a log scale too, on which the rarest classes of the spectrum, the largest, lie apart.
-        logarithm = torch.log(frequency.clamp(min=0.5 / self.shape.num_haplotypes))
-        channels = [4 * frequency - 1, logarithm + 2]
+        channels = []
+        for frequency, count in zip(frequencies, self.counts, strict=True):
+            # On a log scale too, on which the rarest classes of the spectrum, the largest, lie apart.
+            channels += [4 * frequency - 1, torch.log(frequency.clamp(min=0.5 / count)) + 2]
         if self.shape.has_positions:
             assert positions is not None
             channels.append(positions)
@@ -171,6 +190,18 @@ MAX_CLASSES = 50
 """Classes of the spectrum are merged where there are more haplotypes, so that each has sites."""
 BLOCK = 16
 """Sites in the shortest block."""
+
+
+def _num_classes(num_haplotypes: int) -> int:
+    """Classes of the spectrum of so many haplotypes, beside that of sites without a 1."""
+    return min(num_haplotypes, MAX_CLASSES)
+
+
+def _spectrum(frequency: Tensor, mask: Tensor, *, num_classes: int) -> Tensor:
+    """Log share of sites in each class of frequency, shape (batch, num_classes + 1)."""
+    classes = (frequency * num_classes).round().long()
+    counts = frequency.new_zeros(len(mask), num_classes + 1).scatter_add(1, classes, mask.to(frequency.dtype))
+    return _log_share(counts / mask.sum(dim=1, keepdim=True).clamp(min=1))
 
 
 def _log_share(share: Tensor) -> Tensor:

@@ -1,0 +1,207 @@
+"""Networks that know which population each row belongs to, and what a model's card says of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from popdl.config.study import build_study
+from popdl.errors import PopdlError
+from popdl.networks._base import InputShape, build, check
+from popdl.networks.exchangeable import Exchangeable
+from popdl.study_check import check_study
+from popdl.transforms._pipeline import Pipelines
+
+COUNTS = (5, 3)
+SHAPE = InputShape(num_haplotypes=8, max_sites=48, has_positions=True, populations=COUNTS)
+VARIANTS = {
+    "exchangeable": {},
+    "exchangeable_haplotypes": {"name": "exchangeable", "per_site": [], "homozygosity": 0, "pool": ["max"]},
+    "exchangeable_sites": {"name": "exchangeable", "per_haplotype": [], "after_pool": [], "head": []},
+    "definetti": {"phi": [["conv", 3, 4]], "g": ["mean", ["attention", 2]], "h": [["conv", 3, 4], ["fc", 8]]},
+    "definetti_dense": {"name": "definetti", "phi": [["fc", 6]], "g": ["sort", ["top_k", 3], ["moments", 1, 2]]},
+    "definetti_bare": {"name": "definetti", "phi": [], "g": ["mean"], "h": [["fc", 8]]},
+}
+
+
+def batch(shape: InputShape = SHAPE, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+    """Examples in which a population has alleles that are common in it."""
+    generator = torch.Generator().manual_seed(seed)
+    mask = torch.arange(shape.max_sites) < torch.tensor([48, 33, 16, 40]).unsqueeze(1)
+    rows = torch.arange(shape.num_haplotypes) < COUNTS[0]
+    frequency = torch.where(rows.unsqueeze(1), 0.2, 0.7)
+    genotypes = (torch.rand(4, shape.num_haplotypes, shape.max_sites, generator=generator) < frequency).float()
+    genotypes[:, 1:3, :36] = genotypes[:, :1, :36]  # two pairs within the first population, and one between the two
+    genotypes[:, 6, :36] = genotypes[:, 4, :36]
+    positions = torch.randn(mask.shape, generator=generator) * mask
+    return genotypes * mask.unsqueeze(1), positions if shape.has_positions else None, mask
+
+
+def make(key: str, shape: InputShape = SHAPE) -> torch.nn.Module:
+    torch.manual_seed(1)
+    return build(key, VARIANTS[key], shape)
+
+
+@pytest.mark.parametrize("key", VARIANTS)
+class TestPopulations:
+    def test_order_makes_no_difference_within_a_population(self, key: str) -> None:
+        network = make(key).eval()
+        genotypes, positions, mask = batch()
+        before = network(genotypes, positions, mask)
+        order = [3, 1, 4, 0, 2, 7, 5, 6]
+        torch.testing.assert_close(network(genotypes[:, order], positions, mask), before)
+
+    def test_order_makes_a_difference_between_populations(self, key: str) -> None:
+        network, alone = make(key).eval(), make(key, replace(SHAPE, populations=())).eval()
+        genotypes, positions, mask = batch()
+        exchanged = genotypes[:, [7, 1, 2, 3, 4, 5, 6, 0]]
+        assert not torch.allclose(network(exchanged, positions, mask), network(genotypes, positions, mask), atol=1e-4)
+        torch.testing.assert_close(alone(exchanged, positions, mask), alone(genotypes, positions, mask))
+
+    def test_every_parameter_gets_a_gradient(self, key: str) -> None:
+        network = make(key)
+        network(*batch()).square().sum().backward()
+        for name, value in network.named_parameters():
+            assert value.grad is not None and value.grad.abs().sum() > 0, name
+
+    def test_every_population_reaches_the_features(self, key: str) -> None:
+        network = make(key).eval()
+        genotypes, positions, mask = batch()
+        before = network(genotypes, positions, mask)
+        for rows in (slice(0, 5), slice(5, 8)):
+            changed = genotypes.clone()
+            changed[:, rows] = (1 - changed[:, rows]) * mask.unsqueeze(1)
+            assert not torch.allclose(network(changed, positions, mask), before, atol=1e-4)
+
+    def test_examples_and_padding_make_no_difference(self, key: str) -> None:
+        network = make(key).eval()
+        genotypes, positions, mask = batch()
+        together = network(genotypes, positions, mask)
+        noise = torch.randn(mask.shape) * ~mask
+        torch.testing.assert_close(network(genotypes + noise.unsqueeze(1), positions, mask), together, rtol=0, atol=0)
+        for index in range(4):
+            one = slice(index, index + 1)
+            torch.testing.assert_close(network(genotypes[one], positions[one], mask[one]), together[one])
+
+    def test_weights_survive_a_round_trip(self, key: str) -> None:
+        network = make(key).eval()
+        torch.manual_seed(2)
+        other = build(key, VARIANTS[key], SHAPE).eval()
+        other.load_state_dict(network.state_dict())
+        torch.testing.assert_close(other(*batch()), network(*batch()), rtol=0, atol=0)
+        alone = make(key, replace(SHAPE, populations=()))
+        assert [*alone.state_dict()] == [name for name in network.state_dict() if name in alone.state_dict()]
+
+    def test_check_counts_the_parameters(self, key: str) -> None:
+        assert check(key, VARIANTS[key], SHAPE) == sum(value.numel() for value in make(key).parameters())
+
+
+def test_haplotypes_are_compared_within_populations_and_between() -> None:
+    network = build("exchangeable", {"homozygosity": 2}, SHAPE)
+    assert isinstance(network, Exchangeable)
+    genotypes, _, mask = batch()
+    found = network._homozygosity(genotypes, mask)
+    groups = [range(5), range(5, 8)]
+    for example in range(4):
+        expected = []
+        for length in (16, 32):
+            usable = int(mask[example].sum()) // length * length
+            blocks = genotypes[example, :, :usable].unflatten(1, (-1, length)).unbind(1)
+            for first, second in ((0, 0), (0, 1), (1, 1)):
+                pairs = [(i, j) for i in groups[first] for j in groups[second] if first < second or i < j]
+                same = [bool((block[i] == block[j]).all()) for block in blocks for i, j in pairs]
+                expected.append(np.log(np.mean(same or [0.0]) + 1e-3) + 3)
+        np.testing.assert_allclose(found[example], expected, rtol=1e-5)
+    assert (found[0] > found.min()).sum() > 3
+
+
+@pytest.mark.parametrize("pool", ["max", "mean", "sum", "sort", ["top_k", 2], ["moments", 1, 3]])
+def test_definetti_pools_each_population(pool) -> None:
+    network = build("definetti", {"phi": [], "g": [pool], "h": []}, replace(SHAPE, has_positions=False))
+    genotypes, _, mask = batch()
+    alone = [build("definetti", {"phi": [], "g": [pool], "h": []}, InputShape(count, 48, False)) for count in COUNTS]
+    parts = [single(part, None, mask) for single, part in zip(alone, genotypes.split(COUNTS, dim=1), strict=True)]
+    torch.testing.assert_close(network(genotypes, None, mask), torch.cat(parts, dim=1))
+
+
+def test_top_k_needs_as_many_in_each_population() -> None:
+    with pytest.raises(PopdlError, match="top_k 4 needs as many haplotypes, found 3"):
+        build("definetti", {"g": [["top_k", 4]]}, SHAPE)
+
+
+def test_exchangeable_does_not_take_frequencies() -> None:
+    with pytest.raises(PopdlError, match=r"compares haplotypes, and `transforms` makes rows of individuals"):
+        build("exchangeable", {}, replace(SHAPE, frequencies=True))
+
+
+# Studies and cards.
+
+
+def study(**changes):
+    values = {
+        "study": "two",
+        "simulation": {
+            "simulator": "isolation_with_migration",
+            "num_haplotypes": {"A": 8, "B": 4},
+            "sequence_length": 1e4,
+            "mutation_rate": 1e-8,
+            "recombination_rate": 1e-8,
+            "parameters": {
+                "size_A": 1e4,
+                "size_B": 5e3,
+                "size_ancestral": 1e4,
+                "split_time_ancestral": {"uniform": [1, 9]},
+            },
+            "num_scenarios": 10,
+        },
+        "targets": {"split_time_ancestral": {}},
+        "encoding": {"max_sites": 64},
+        "networks": {"exchangeable": {}, "definetti": {}, "spidna": {}},
+    }
+    return build_study({**values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("transforms", "expected"),
+    [
+        ([], InputShape(12, 64, True, (8, 4))),
+        (["genotypes"], InputShape(6, 64, True, (4, 2), frequencies=True)),
+        ([{"name": "read_counts", "coverage": 25}], InputShape(6, 64, True, (4, 2), frequencies=True)),
+        (["pool", "product"], InputShape(2, 64, False, (1, 1), frequencies=True)),
+        (["concat"], InputShape(13, 64, False)),
+    ],
+)
+def test_a_study_tells_its_networks(transforms, expected) -> None:
+    made = study(transforms={"train": transforms, "prediction": transforms})
+    assert InputShape.of(made) == expected
+    assert InputShape.from_json(json.loads(json.dumps(expected.to_json()))) == expected
+    problems = check_study(made, config_only=True)
+    assert [problem.split(":")[0] for problem in problems] == ["networks.exchangeable"] * expected.frequencies
+
+
+@pytest.mark.parametrize(
+    ("prediction", "message"),
+    [([], "but positions as distance from"), (["pool"], "but frequencies in 1 and 1 rows, positions as distance from")],
+)
+def test_lists_that_end_in_other_rows_are_refused(prediction, message) -> None:
+    made = study(transforms={"train": ["genotypes"], "prediction": prediction})
+    with pytest.raises(PopdlError, match=rf"train: networks get frequencies in 4 and 2 rows, positions .*, {message}"):
+        Pipelines.of(made)
+
+
+def test_training_on_reads_and_predicting_from_calls_is_fine() -> None:
+    reads = {"name": "read_counts", "coverage": 25}
+    made = study(transforms={"train": [reads], "validation": [reads], "prediction": ["genotypes"]})
+    assert len({InputShape.after(pipeline) for pipeline in Pipelines.of(made).__dict__.values()}) == 1
+
+
+def test_a_shape_without_populations_is_written_as_before() -> None:
+    """Cards of models of one population, and their bytes, stay what they were."""
+    assert InputShape(12, 64, True).to_json() == {"num_haplotypes": 12, "max_sites": 64, "has_positions": True}
+    assert InputShape.from_json({"num_haplotypes": 12, "max_sites": 64, "has_positions": True}) == InputShape(
+        12, 64, True
+    )
