@@ -204,7 +204,8 @@ def train(
             "positions": module.position_scaling and module.position_scaling.to_json(),
             "intervals": _intervals(outputs.numpy(), truths[rows["validation"]].numpy(), module, scaling, evaluation),
             "realism": fit_reference(statistics, opened[0].attributes["statistics"], domain=evaluation.domain),
-            "priors": dict(priors),
+            # A number is written alike, whether it comes from YAML as it stands or from a checked config.
+            "priors": json.loads(json.dumps(dict(priors)), parse_int=float),
             "about": about_study(about or {}),
             "training": training.described(),
             "num_examples": {name: len(numbers) for name, numbers in rows.items()},
