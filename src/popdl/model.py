@@ -386,9 +386,7 @@ def _check_weights(data: bytes, card: Mapping[str, Any], path: Path) -> None:
 def carried_parts(card: Mapping[str, Any]) -> list[Carried]:
     """The parts of a card that are code of its author and that a prediction needs: none of them has been run."""
     return [
-        Carried(part["name"], part["source"], part["sha256"])
-        for part in _needed(card)
-        if plugins.is_file(part["name"])
+        Carried(part["name"], part["source"], part["sha256"]) for part in _needed(card) if plugins.is_file(part["name"])
     ]
 
 
