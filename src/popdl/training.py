@@ -28,7 +28,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from popdl import __version__
-from popdl.checkpoint import Progress, load_checkpoint, save_checkpoint
+from popdl.checkpoint import Progress, load_checkpoint, preemptible, save_checkpoint
 from popdl.config.training import Evaluation, Training
 from popdl.dataset import open_shards, read_array, read_parameters
 from popdl.errors import PopdlError
@@ -133,7 +133,7 @@ def train(
         If the network cannot take the data, or the loss is no longer finite.
     """
     keep_freed_memory()  # a network's layers take and free the same blocks in every step
-    with _reproducible(training.threads):
+    with _reproducible(training.threads), preemptible():
         fabric = _fabric(training)
         opened = open_shards(shards)
         data = PackedData.from_shards(shards, device=fabric.device)
