@@ -40,7 +40,7 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture(scope="module")
 def config(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The test study with trainings that are long enough to be hit in the middle."""
-    training = {"max_epochs": 300, "patience": 300}
+    training = {"max_epochs": 150, "patience": 150}
     path = tmp_path_factory.mktemp("config") / "test.yaml"
     return changed(root / "config/test.yaml", path, training=training, baselines=["prior_mean"], applications={})
 
@@ -64,7 +64,7 @@ def wait(cluster: Cluster, process: subprocess.Popen, condition: Callable[[], bo
         assert process.poll() is None, "Snakemake has ended too early; see snakemake.log"
         return condition()
 
-    cluster.wait_for(met, seconds=5 * MINUTES)
+    cluster.wait_for(met, seconds=10 * MINUTES)
 
 
 def job(cluster: Cluster, number: str) -> str:
@@ -104,7 +104,7 @@ def test_the_study_survives_a_cluster(root: Path, cluster: Cluster, config: Path
 
         assert process.wait(10 * MINUTES) == 0, (tmp_path / "snakemake.log").read_text()[-5000:]
     finally:
-        process.terminate()
+        process.kill()  # where it is still there, something has failed
         process.wait()
 
     text = (tmp_path / "snakemake.log").read_text()
