@@ -34,8 +34,11 @@ PRIOR_DRAWS = 400
 MAX_CORNERS = 64
 SHARD_MINUTES = 10
 """A job of some minutes is long against the seconds in which it starts, and short against what a failure loses."""
-SHARD_BYTES = 500 * 2**20
-"""Raw examples of one shard at most: a quarter of what profiles/slurm asks for."""
+SHARD_BYTES = 200 * 2**20
+"""Raw examples of one shard at most: a job then stays within the 2 GB that profiles/slurm asks for."""
+SHARD_COPIES = 7
+"""Times that the raw examples of a shard are in memory at the peak of its job, with what msprime keeps (measured: 7 at 50
+haplotypes × 1 Mb and at 20 × 0.2 Mb; memory that is freed stays in the process)."""
 SLOW = 1800.0
 """Seconds of one draw after which a warning is due."""
 OPTIMIZER_COPIES = 4
@@ -164,8 +167,8 @@ def plan_study(study: Study, *, seconds: float = 120.0) -> Plan:
         encode_seconds=mean([one.encode_seconds for one in used]),
         raw_bytes=sites * per_site,
         encoded_bytes=per_example,
-        # The examples of a shard are put together into one array, and then compressed.
-        shard_memory=float(np.max(peak[:-1])) + 2 * min(simulation.shard_size, simulation.num_examples) * raw,
+        shard_memory=float(np.max(peak[:-1]))
+        + SHARD_COPIES * min(simulation.shard_size, simulation.num_examples) * raw,
         packed_bytes=simulation.num_examples * _packed(study),
         networks={key: network_memory(study, key) for key in study.networks},
         suggested_shard_size=_shard_size(simulation, float(np.mean(per_seconds)), raw),

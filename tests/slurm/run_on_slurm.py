@@ -18,7 +18,7 @@ import pytest
 from cluster import Cluster
 from test_workflow import changed, digests, snakemake
 
-QUICK = ["--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "5"]
+QUICK = ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "5"]
 """The profile's own values suit clusters, on which jobs take minutes and file systems lag."""
 MINUTES = 60.0
 
@@ -42,7 +42,7 @@ def config(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The test study with trainings that are long enough to be hit in the middle."""
     training = {"max_epochs": 150, "patience": 150}
     path = tmp_path_factory.mktemp("config") / "test.yaml"
-    return changed(root / "config/test.yaml", path, training=training, baselines=["prior_mean"], applications={})
+    return changed(root / "config/test.yaml", path, training=training, baselines=["prior_mean"])
 
 
 def start(
@@ -76,10 +76,11 @@ def test_the_study_survives_a_cluster(root: Path, cluster: Cluster, config: Path
     networks = {name: models / name / ".0.checkpoint/last.safetensors" for name in ("exchangeable", "cnn")}
     process = start(root, tmp_path, config, cluster)
     try:
-        # A shard is cancelled while its job runs: the array's tasks are <job>_<task>.
-        running = ["squeue", "--noheader", "--states=RUNNING", "--format=%i"]
-        wait(cluster, process, lambda: "_" in cluster.output(*running))
-        shard = next(number for number in cluster.output(*running).split() if "_" in number)
+        # A shard is cancelled while its job runs.
+        running = ["squeue", "--noheader", "--states=RUNNING", "--format=%i %k"]
+        wait(cluster, process, lambda: "rule_simulate_shard" in cluster.output(*running))
+        lines = cluster.output(*running).splitlines()
+        shard = next(line.split()[0] for line in lines if "rule_simulate_shard" in line)
         cluster.run("scancel", shard)
 
         # The node fails, and comes back.
@@ -140,5 +141,5 @@ def test_training_asks_for_a_gpu(root: Path, cluster: Cluster, config: Path, tmp
     text = (tmp_path / "snakemake.log").read_text()
     number = re.findall(r"SLURM jobid (\d+) \(log: \S*rule_train/", text)[-1]
     assert ("TresPerNode=gres:gpu:1" if gres else "TresPerJob=gres:gpu:1") in job(cluster, number)
-    simulation = re.findall(r"SLURM job ID (\d+)", text)[0]
+    simulation = re.findall(r"SLURM jobid (\d+) \(log: \S*rule_simulate_shard/", text)[0]
     assert "gres" not in job(cluster, simulation)
