@@ -25,7 +25,7 @@ from lightning_fabric import Fabric
 
 from popdl import __version__
 from popdl.cards import about_study
-from popdl.checkpoint import Progress, load_checkpoint, save_checkpoint
+from popdl.checkpoint import Progress, load_checkpoint, preemptible, save_checkpoint
 from popdl.config.training import Evaluation, Training
 from popdl.config.transforms import Transforms
 from popdl.dataset import open_shards, read_array, read_parameters
@@ -119,7 +119,7 @@ def train(
         If the network cannot take the data, or the loss is no longer finite.
     """
     keep_freed_memory()  # a network's layers take and free the same blocks in every step
-    with _reproducible(training.threads):
+    with _reproducible(training.threads), preemptible():
         fabric = _fabric(training)
         opened = open_shards(shards)
         data = PackedData.from_shards(shards, device=fabric.device)
