@@ -26,13 +26,14 @@ RUN := .venv/bin/python -m
 INSTALLED := .venv/installed-$(shell pwd | cksum | cut -d ' ' -f 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint test-conda benchmark docs lock clean
+.PHONY: help demo test lint test-conda test-slurm benchmark docs lock clean
 
 help:
 	@echo 'make demo         run the default study and say where its report is (CORES=N limits the cores)'
 	@echo 'make test         lint and test, the end-to-end run included (WORKERS=N test processes)'
 	@echo 'make lint         the static checks of `make test` alone'
 	@echo 'make test-conda   run the test study through `snakemake --use-conda` with a stand-in for conda'
+	@echo 'make test-slurm   run the test study on a SLURM of one node that fails (needs Debian packages slurm-wlm and munge)'
 	@echo 'make benchmark    measure speed; one JSON object per line, and a table beside dnadna'
 	@echo 'make docs         rewrite the config schema and docs/config_reference.md from the code'
 	@echo 'make lock         resolve requirements.lock again from pyproject.toml'
@@ -66,6 +67,9 @@ test: lint
 
 test-conda: $(INSTALLED)
 	$(RUN) pytest --verbose tests/conda/run_with_conda.py
+
+test-slurm: $(INSTALLED)
+	$(RUN) pytest --verbose tests/slurm/run_on_slurm.py
 
 benchmark: $(INSTALLED)
 	@.venv/bin/python benchmarks/_all.py

@@ -27,6 +27,7 @@ else:
     include: "workflow/rules/simulate.smk"
 
 
+include: "workflow/rules/plan.smk"
 include: "workflow/rules/encode.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/apply.smk"

@@ -1,15 +1,14 @@
-"""Defects of dnadna 1.0 that must not return: one test for each, named after the defect.
-
-(Class weights that are ignored, plugins that do not travel in the model, and a range that leaves out its maximum are tested with the parts that have them.)
-"""
+"""Defects of dnadna 1.0 that must not return: one test for each, named after the defect."""
 
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from pathlib import Path
 from typing import Any
 
+import batches
 import learnable
 import numpy as np
 import pandas as pd
@@ -151,3 +150,55 @@ def test_prediction_one_example_at_a_time(data: dict[str, Any], model: Path) -> 
     loaded.module.register_forward_hook(lambda module, inputs, outputs: sizes.append(len(outputs)))
     predict_arrays([loaded], PackedData.from_shards(data["shards"]), np.arange(100), batch_size=64)
     assert sizes == [64, 36]
+
+
+def test_class_weights_ignored(data: dict[str, Any], tmp_path: Path) -> None:
+    """A class with ten times the weight is predicted more often, by the same network on the same data."""
+    shares = []
+    for weights in ({"even": 10, "rare": 1}, {"even": 1, "rare": 10}):
+        folder = tmp_path / str(len(shares))
+        folder.mkdir()
+        weighted = dict(data, targets=folder / "targets.json")
+        scaling = TargetScaling.read(data["targets"]).to_json()
+        scaling["kind"]["class_weights"] = weights
+        weighted["targets"].write_text(json.dumps(scaling))
+        trained = load_model(
+            learnable.fit(weighted, folder, training=learnable.TRAINING.model_copy(update={"max_epochs": 1}))["output"]
+        )
+        packed = PackedData.from_shards(data["shards"])
+        table = predict_arrays([trained], packed, np.arange(packed.num_examples))
+        shares.append(table["kind_p_even"].mean())
+    assert shares[0] > shares[1] + 0.1  # equal if weights were ignored
+
+
+def test_plugins_not_embedded(data: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model with its author's network predicts where that file is not, once its user trusts it."""
+    (tmp_path / "author").mkdir()
+    (tmp_path / "user").mkdir()
+    monkeypatch.chdir(tmp_path / "author")
+    Path("own.py").write_text(
+        "from popdl.networks._base import Network\n\n\n"
+        "class Own(Network):\n"
+        "    def __init__(self, settings, shape):\n"
+        "        super().__init__(settings, shape)\n"
+        "        self.num_features = shape.num_haplotypes\n\n"
+        "    def forward(self, genotypes, positions, mask):\n"
+        "        return (genotypes * mask.unsqueeze(1)).mean(dim=2)\n"
+    )
+    path = learnable.fit(data, tmp_path / "author", options={"name": "own.py:Own"})["output"]
+    packed = PackedData.from_shards(data["shards"])
+    expected = predict_arrays([load_model(path)], packed, np.arange(20))
+    Path("own.py").unlink()
+    monkeypatch.chdir(tmp_path / "user")
+    loaded = load_model(path.rename("model.safetensors"), trust=lambda part: True)
+    pd.testing.assert_frame_equal(predict_arrays([loaded], packed, np.arange(20)), expected)
+
+
+def test_a_range_that_leaves_out_its_maximum() -> None:
+    """`individuals: [2, 4]` means 2, 3 or 4, each as often."""
+    subsample = batches.make("subsample", individuals=[2, 4])
+    examples, chance = batches.some(0), batches.chance()
+    numbers = [subsample(examples, chance).genotypes.shape[1] // 2 for _ in range(600)]
+    counts = np.array([numbers.count(number) for number in (2, 3, 4)])
+    assert counts.sum() == 600
+    assert (np.abs(counts - 200) < 4 * math.sqrt(600 * 2 / 9)).all()

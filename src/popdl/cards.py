@@ -133,7 +133,7 @@ def _targets(card: Mapping[str, Any]) -> list[str]:
         if target["task"] == "classification":
             what = "one of " + ", ".join(target["classes"])
         else:
-            scale = ", log scale" if target["scale"] == "log" else ""
+            scale = "" if target["scale"] == "linear" else f", {target['scale']} scale"
             what = f"{_number(target.get('low'))} to {_number(target.get('high'))} in training{scale}"
         rows.append((_plain(name), _plain(target.get("unit") or ""), _plain(what)))
     return _aligned(rows)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -17,10 +21,13 @@ from torch import Tensor, nn
 from popdl.errors import PopdlError
 from popdl.files import whole
 
-__all__ = ["Progress", "load_checkpoint", "save_checkpoint"]
+__all__ = ["PREEMPTED", "Progress", "load_checkpoint", "preemptible", "save_checkpoint"]
 
 log = logging.getLogger("popdl")
 
+PREEMPTED = 128 + signal.SIGTERM
+"""Exit code of a training that was told to end, as of any process that SIGTERM ended: SLURM queues such a job again by itself
+after a preemption, and after any end with this code where the site's RequeueExit names it."""
 FILE = "last.safetensors"
 STATE = "popdl_checkpoint"
 
@@ -113,6 +120,27 @@ def load_checkpoint(
     optimizer.load_state_dict({"state": per_parameter, "param_groups": groups})
     log.info("%s: going on after epoch %d.", path, len(state["history"]))
     return Progress(state["history"], state["best_epoch"], state["best_loss"], _under(tensors, "best/"))
+
+
+@contextmanager
+def preemptible() -> Iterator[None]:
+    """End with code :data:`PREEMPTED` on SIGTERM, cleanly: files that are being written are left out, the checkpoint stays.
+
+    A scheduler sends SIGTERM before it takes the node away. Training then loses the epoch that it is in, and no more.
+    """
+    if threading.current_thread() is not threading.main_thread():  # only there can Python set a handler
+        yield
+        return
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        log.warning("SIGTERM: training ends here; run again, it goes on after its last whole epoch.")
+        raise SystemExit(PREEMPTED)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _under(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:

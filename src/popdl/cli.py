@@ -54,6 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--config-only", action="store_true", help="do not look at genomes and maps")
     config = command("config", "print a config with every default spelled out", _config)
     config.add_argument("config", help="the study's YAML file")
+    plan = command("plan", "estimate what a study will cost, from a small pilot of its simulations", _plan)
+    plan.add_argument("config", help="the study's YAML file")
+    plan.add_argument("--seconds", type=float, default=120.0, help="time for the pilot at most (default: 120)")
     simulate = study_command("simulate", "simulate the shards of a study that are not there yet")
     simulate.add_argument("--shard", type=int, action="append", dest="only", help="only this shard (may be repeated)")
     import_ = study_command("import", "import the shards of a study's own data that are not there yet")
@@ -153,6 +156,13 @@ def _config(options: argparse.Namespace) -> None:
     from popdl.config.study import load_study, study_text
 
     print(study_text(load_study(options.config)), end="")
+
+
+def _plan(options: argparse.Namespace) -> None:
+    from popdl.config.study import load_study
+    from popdl.plan import plan_study, plan_text
+
+    print(plan_text(plan_study(load_study(options.config), seconds=options.seconds)), end="")
 
 
 def _predict(options: argparse.Namespace) -> None:

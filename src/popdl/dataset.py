@@ -11,16 +11,46 @@ import numpy as np
 
 from popdl import statistics
 from popdl.config.encoding import Encoding
-from popdl.encoding import DROPPED_REASONS, Encoder
+from popdl.encoding import DROPPED_REASONS, EncodedExample, Encoder
 from popdl.errors import PopdlError
 from popdl.seeds import generator
 from popdl.store import Shard, read_shard, write_shard
 
-__all__ = ["encode_examples", "encode_shard", "encode_with", "open_shards", "read_array", "read_parameters"]
+__all__ = ["Packer", "encode_examples", "encode_shard", "encode_with", "open_shards", "read_array", "read_parameters"]
 
 
 RAW_SHAPE = ("num_haplotypes", "ploidy", "sequence_length")
 """What a raw shard says of the examples that an encoder takes."""
+
+
+class Packer:
+    """Collect encoded examples as bits, and hand them out as arrays."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.num_haplotypes, self.settings = encoder.num_haplotypes, encoder.settings
+        self.ones: list[np.ndarray] = []
+        self.missing: list[np.ndarray] = []
+        self.positions: list[np.ndarray | None] = []
+        self.num_sites: list[int] = []
+
+    def add(self, example: EncodedExample) -> None:
+        self.ones.append(np.packbits(example.genotypes == 1, axis=-1, bitorder="little"))
+        self.missing.append(np.packbits(example.genotypes < 0, axis=-1, bitorder="little"))
+        self.positions.append(example.positions)
+        self.num_sites.append(example.num_sites)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """``genotypes``, ``missing``, ``num_sites`` and, if the recipe has any, ``positions``, as :func:`encode_examples` describes them."""
+        n = len(self.num_sites)
+        packed = (n, self.num_haplotypes, -(-self.settings.max_sites // 8))
+        arrays: dict[str, np.ndarray] = {
+            "genotypes": np.array(self.ones, dtype=np.uint8).reshape(packed),
+            "missing": np.array(self.missing, dtype=np.uint8).reshape(packed),
+            "num_sites": np.array(self.num_sites, dtype=np.int32),
+        }
+        if self.settings.positions != "none":
+            arrays["positions"] = np.array(self.positions, dtype=np.float32).reshape(n, self.settings.max_sites)
+        return arrays
 
 
 def encode_examples(
@@ -54,14 +84,13 @@ def encode_examples(
     settings = encoder.settings
     derived = settings.alleles == "derived"
     names = statistics.names(encoder.num_haplotypes, derived=derived, groups=encoder.groups)
-    genotypes, missing, positions, sites, values, dropped = [], [], [], [], [], []
+    packer = Packer(encoder)
+    num_sites, values, dropped = [], [], []
     for index, (alleles, where, random) in enumerate(examples):
         length = encoder.sequence_length if sequence_lengths is None else sequence_lengths[index]
         example = encoder.encode(alleles, where, random, sequence_length=length)
-        genotypes.append(np.packbits(example.genotypes == 1, axis=-1, bitorder="little"))
-        missing.append(np.packbits(example.genotypes < 0, axis=-1, bitorder="little"))
-        positions.append(example.positions)
-        sites.append((example.num_sites, len(example.window.positions)))
+        packer.add(example)
+        num_sites.append(len(example.window.positions))
         values.append(
             statistics.compute(
                 example.window.genotypes,
@@ -72,20 +101,14 @@ def encode_examples(
             )
         )
         dropped.append([example.window.dropped[reason] for reason in DROPPED_REASONS])
-    n = len(genotypes)
-    packed = (n, encoder.num_haplotypes, -(-settings.max_sites // 8))
-    counts = np.array(sites, dtype=np.int32).reshape(n, 2)
-    arrays: dict[str, np.ndarray] = {
-        "genotypes": np.array(genotypes, dtype=np.uint8).reshape(packed),
-        "num_sites": np.ascontiguousarray(counts[:, 0]),
-        "num_sites_window": np.ascontiguousarray(counts[:, 1]),
+    n = len(num_sites)
+    arrays = packer.arrays() | {
+        "num_sites_window": np.array(num_sites, dtype=np.int32),
         "statistics": np.array(values, dtype=np.float64).reshape(n, len(names)),
         "dropped": np.array(dropped, dtype=np.int64).reshape(n, len(DROPPED_REASONS)),
     }
-    if any(plane.any() for plane in missing):
-        arrays["missing"] = np.array(missing, dtype=np.uint8).reshape(packed)
-    if settings.positions != "none":
-        arrays["positions"] = np.array(positions, dtype=np.float32).reshape(n, settings.max_sites)
+    if not arrays["missing"].any():
+        del arrays["missing"]
     attributes: dict[str, Any] = {
         "num_examples": n,
         "encoding": encoder.recipe,

@@ -344,7 +344,7 @@ def _checked(card: Mapping[str, Any], path: Path) -> None:
         _Card.model_validate(card)
     except ValidationError as error:
         raise _damaged(path, f"its card is not valid: {explain(error, section=_Card)[0]}") from None
-    for part in (card["network"], *card["encoding"].get("statistics", [])):
+    for part in _needed(card):
         if plugins.is_file(part["name"]) and (part["source"] is None or part["sha256"] is None):
             raise _damaged(path, f"it does not carry the source of {part['name']!r}")
     for name, target in card["targets"].items():
@@ -387,12 +387,15 @@ def _check_weights(data: bytes, card: Mapping[str, Any], path: Path) -> None:
 
 def carried_parts(card: Mapping[str, Any]) -> list[Carried]:
     """The parts of a card that are code of its author and that a prediction needs: none of them has been run."""
-    parts = [
-        card["network"],
-        *card.get("transforms", {}).get("prediction", []),
-        *card["encoding"].get("statistics", []),
+    return [
+        Carried(part["name"], part["source"], part["sha256"]) for part in _needed(card) if plugins.is_file(part["name"])
     ]
-    return [Carried(part["name"], part["source"], part["sha256"]) for part in parts if plugins.is_file(part["name"])]
+
+
+def _needed(card: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The parts that a prediction needs, popdl's own among them."""
+    transforms = card.get("transforms", {}).get("prediction", [])
+    return [card["network"], *transforms, *card["encoding"].get("statistics", [])]
 
 
 def _module(card: Mapping[str, Any], encoder: Encoder, path: Path) -> PopdlModule:

@@ -23,6 +23,7 @@ _PURPOSES = {
     "baselines": 9,
     "bootstrap": 10,
     "search": 20,
+    "on_the_fly": 21,
 }
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from popdl.simulators._base import Example, Redrawn, Simulator
 from popdl.simulators._labels import simulated_statistics, usable_sites
 from popdl.simulators._memory import tune_memory
 
-__all__ = ["simulate_example", "simulate_shard"]
+__all__ = ["simulate_example", "simulate_examples", "simulate_shard"]
 
 MAX_DRAWS = 1000
 """Draws of one example before its parameters are given up."""
@@ -52,28 +53,14 @@ def simulate_shard(simulation: Simulator, *, seed: int, shard: int, output: Path
             f"{-(-simulation.num_examples // simulation.shard_size)} shards, numbered from 0."
         )
     tune_memory()
+    redrawn = Counter({_too_few(simulation): 0} if simulation.min_sites or simulation.keep_sites else {})
     examples: list[Example] = []
     labels: list[list[float]] = []
+    for simulated in simulate_examples(simulation, seed=seed, first=first, last=last):
+        examples.append(simulated.example)
+        labels.append(simulated.labels)
+        redrawn.update(simulated.redrawn)
     scenarios = [example // simulation.replicates for example in range(first, last)]
-    parameters: dict[str, float] = {}
-    redrawn = Counter({_too_few(simulation): 0} if simulation.min_sites or simulation.keep_sites else {})
-    for number, scenario in enumerate(scenarios, start=first):
-        if not labels or scenario != scenarios[number - first - 1]:
-            parameters = priors.draw(simulation.priors, seeds.generator(seed, "parameters", scenario))
-        example, reasons = simulate_example(simulation, parameters, seeds.generator(seed, "simulation", number))
-        redrawn.update(reasons)
-        examples.append(example)
-        labels.append(
-            [
-                *simulation.labels(parameters).values(),
-                *simulated_statistics(
-                    simulation.computed,
-                    example.genotypes,
-                    example.positions,
-                    sequence_length=simulation.sequence_length,
-                ),
-            ]
-        )
     store.write_shard(
         output,
         kind="simulations",
@@ -87,6 +74,40 @@ def simulate_shard(simulation: Simulator, *, seed: int, shard: int, output: Path
         attributes={"seed": seed, "first_example": first, "num_examples": last - first, **_attributes(simulation)}
         | ({"redrawn": dict(sorted(redrawn.items()))} if redrawn else {}),
     )
+
+
+class Simulated(NamedTuple):
+    """One example with what is known of it."""
+
+    example: Example
+    labels: list[float]
+    """A value for each of the simulation's ``parameter_names``."""
+    redrawn: Counter[str]
+    """How many draws were not used, by reason."""
+
+
+def simulate_examples(simulation: Simulator, *, seed: int, first: int, last: int) -> Iterator[Simulated]:
+    """Simulate the examples first … last − 1, each as it is whatever else is simulated.
+
+    Parameters
+    ----------
+    simulation
+        The `simulation:` section.
+    seed
+        All draws of an example depend on it and on the example's number.
+    first, last
+        Numbers of the first example, and of the one after the last.
+    """
+    parameters: dict[str, float] = {}
+    for number in range(first, last):
+        scenario = number // simulation.replicates
+        if number == first or number % simulation.replicates == 0:
+            parameters = priors.draw(simulation.priors, seeds.generator(seed, "parameters", scenario))
+        example, redrawn = simulate_example(simulation, parameters, seeds.generator(seed, "simulation", number))
+        computed = simulated_statistics(
+            simulation.computed, example.genotypes, example.positions, sequence_length=simulation.sequence_length
+        )
+        yield Simulated(example, [*simulation.labels(parameters).values(), *computed], redrawn)
 
 
 def simulate_example(

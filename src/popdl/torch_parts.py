@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 from popdl import plugins
@@ -113,7 +112,7 @@ def construct(
         raise PopdlError(f"{where}: {part.__name__} refuses these options: {type(error).__name__}: {error}.") from error
 
 
-def own_parts(training: Training, targets: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+def own_parts(training: Training, targets: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """The user's own losses, optimizer and schedule, with their sources: what trained a model belongs into its card.
 
     Parameters
@@ -125,13 +124,5 @@ def own_parts(training: Training, targets: Mapping[str, Mapping[str, Any]]) -> d
     """
     parts = {"training.optimizer": training.optimizer, "training.schedule": training.schedule}
     parts |= {f"targets.{name}.loss": target["loss"] for name, target in targets.items() if target.get("loss")}
-    names = {where: named(part)[0] for where, part in parts.items()}
-    return {
-        where: {
-            "name": name,
-            "source": Path(name.rpartition(":")[0]).read_text(encoding="utf-8"),
-            "sha256": plugins.source_hash(name),
-        }
-        for where, name in names.items()
-        if plugins.is_file(name)
-    }
+    described = {where: plugins.describe(*named(part)) for where, part in parts.items()}
+    return {where: part for where, part in described.items() if part["source"] is not None}

@@ -14,38 +14,34 @@ import logging
 import math
 import os
 import shutil
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
-from tqdm import tqdm
 
 from popdl import __version__
 from popdl.cards import about_study
-from popdl.checkpoint import Progress, load_checkpoint, save_checkpoint
+from popdl.checkpoint import Progress, load_checkpoint, preemptible, save_checkpoint
 from popdl.config.training import Evaluation, Training
 from popdl.config.transforms import Transforms
 from popdl.dataset import open_shards, read_array, read_parameters
 from popdl.encoding import Encoder
-from popdl.errors import DivergedError, PopdlError
+from popdl.errors import PopdlError
+from popdl.examples import fresh_examples, known_examples
 from popdl.files import write_text
 from popdl.finetuning import Start
-from popdl.heads import TargetLosses
+from popdl.fitting import fit
 from popdl.intervals import half_width
-from popdl.loader import Batch, PackedData, shuffled
+from popdl.loader import PackedData
 from popdl.memory import keep_freed_memory
 from popdl.model import save_model
 from popdl.module import PopdlModule, PositionScaling, predict_outputs
 from popdl.networks._base import InputShape, describe, network_name
-from popdl.optimization import Schedule, frozen_modules, make_optimizer, make_schedule
+from popdl.optimization import make_optimizer, make_schedule
 from popdl.realism import fit_reference
 from popdl.scaling import TargetScaling, turns_around
 from popdl.seeds import generator
@@ -78,6 +74,8 @@ def train(
     tensorboard: Path | None,
     priors: Mapping[str, Any],
     about: Mapping[str, Any] | None = None,
+    simulation: Mapping[str, Any] | None = None,
+    num_workers: int = 1,
 ) -> None:
     """Train a network and write its model file.
 
@@ -110,6 +108,10 @@ def train(
     about
         What else the card says of the study: ``authors``, ``licence``, ``citation``, and the name of its ``simulator`` or of the ``format``
         that it imports.
+    simulation
+        The config's section, from which fresh examples are simulated where ``training.data`` is `on_the_fly`.
+    num_workers
+        Processes that simulate them.
 
     Raises
     ------
@@ -117,7 +119,7 @@ def train(
         If the network cannot take the data, or the loss is no longer finite.
     """
     keep_freed_memory()  # a network's layers take and free the same blocks in every step
-    with _reproducible(training.threads):
+    with _reproducible(training.threads), preemptible():
         fabric = _fabric(training)
         opened = open_shards(shards)
         data = PackedData.from_shards(shards, device=fabric.device)
@@ -128,7 +130,8 @@ def train(
             )
         rows = {name: torch.from_numpy(np.flatnonzero(split == name)) for name in ("train", "validation")}
         scaling = TargetScaling.read(targets)
-        truths = torch.from_numpy(scaling.to_network(read_parameters(opened, scaling.names))).float()
+        rows = {name: numbers.to(fabric.device) for name, numbers in rows.items()}
+        truths = torch.from_numpy(scaling.to_network(read_parameters(opened, scaling.names))).float().to(fabric.device)
 
         pipelines = Pipelines.build(transforms, encoder=Encoder.from_recipe(data.encoding), targets=scaling.to_json())
         source = training.start_of(key)
@@ -156,7 +159,8 @@ def train(
         )
         module.to(fabric.device)
         optimizer = make_optimizer(module, training)
-        schedule = make_schedule(optimizer, training, steps_per_epoch=-(-len(rows["train"]) // training.batch_size))
+        epoch_size = training.fresh_per_epoch or len(rows["train"])
+        schedule = make_schedule(optimizer, training, steps_per_epoch=-(-epoch_size // training.batch_size))
         own = own_parts(training, scaling.to_json())
         fingerprint = _fingerprint(
             network=describe(key, options),
@@ -170,27 +174,45 @@ def train(
             versions=_versions(),
             own=own,
             **initialised,
+            **({"fresh": _without_numbers(simulation)} if training.fresh_per_epoch else {}),
         )
         progress = load_checkpoint(checkpoint, module, optimizer, fingerprint=fingerprint, replay=schedule.replay)
-        _fit(
-            fabric,
-            module,
-            schedule,
-            progress,
-            data,
-            rows,
-            truths,
-            pipelines=pipelines,
-            names=scaling.names,
-            training=training,
-            run_seed=run_seed,
-            tensorboard=tensorboard,
-            save=lambda state: save_checkpoint(checkpoint, module, optimizer, state, fingerprint=fingerprint),
-        )
+        if training.fresh_per_epoch:
+            assert simulation is not None
+            examples_of = fresh_examples(
+                simulation,
+                data,
+                scaling,
+                opened[0].attributes["parameters"],
+                training=training,
+                seed=seed,
+                replicate=replicate,
+                num_workers=num_workers,
+                first_epoch=progress.epoch,
+            )
+        else:
+            examples_of = known_examples(data, rows["train"], truths, seed=run_seed, batch_size=training.batch_size)
+        with examples_of as examples:
+            fit(
+                fabric,
+                module,
+                schedule,
+                progress,
+                data,
+                rows["validation"],
+                truths,
+                examples=examples,
+                pipelines=pipelines,
+                names=scaling.names,
+                training=training,
+                run_seed=run_seed,
+                tensorboard=tensorboard,
+                save=lambda state: save_checkpoint(checkpoint, module, optimizer, state, fingerprint=fingerprint),
+            )
 
         module.load_state_dict(progress.best_weights)
         outputs = predict_outputs(module, data, rows["validation"], batch_size=training.batch_size)
-        statistics = read_array(opened, "statistics")[rows["train"].numpy()]
+        statistics = read_array(opened, "statistics")[rows["train"].cpu().numpy()]
         card = {
             "study": study,
             "replicate": replicate,
@@ -202,12 +224,18 @@ def train(
             "fingerprint": data.fingerprint,
             "targets": scaling.to_json(),
             "positions": module.position_scaling and module.position_scaling.to_json(),
-            "intervals": _intervals(outputs.numpy(), truths[rows["validation"]].numpy(), module, scaling, evaluation),
+            "intervals": _intervals(
+                outputs.numpy(), truths[rows["validation"]].cpu().numpy(), module, scaling, evaluation
+            ),
             "realism": fit_reference(statistics, opened[0].attributes["statistics"], domain=evaluation.domain),
-            "priors": dict(priors),
+            # A number is written alike, whether it comes from YAML as it stands or from a checked config.
+            "priors": json.loads(json.dumps(dict(priors)), parse_int=float),
             "about": about_study(about or {}),
             "training": training.described(),
-            "num_examples": {name: len(numbers) for name, numbers in rows.items()},
+            "num_examples": {
+                "train": progress.epoch * training.fresh_per_epoch if training.fresh_per_epoch else len(rows["train"]),
+                "validation": len(rows["validation"]),
+            },
             "num_parameters": sum(parameter.numel() for parameter in module.parameters()),
             "num_epochs": progress.epoch,
             "best_epoch": progress.best_epoch + 1,
@@ -220,124 +248,6 @@ def train(
         write_text(history, _history_text(progress))
         save_model(output, module, card)
         shutil.rmtree(checkpoint, ignore_errors=True)
-
-
-def _fit(
-    fabric: Fabric,
-    module: PopdlModule,
-    schedule: Schedule,
-    progress: Progress,
-    data: PackedData,
-    rows: Mapping[str, Tensor],
-    truths: Tensor,
-    *,
-    pipelines: Pipelines,
-    names: Sequence[str],
-    training: Training,
-    run_seed: int,
-    tensorboard: Path | None,
-    save: Callable[[Progress], None],
-) -> None:
-    """Run the epochs that are left, until the validation loss has not fallen for ``patience`` epochs."""
-    wrapped, wrapped_optimizer = fabric.setup(module, schedule.optimizer)
-    rows = {name: numbers.to(fabric.device) for name, numbers in rows.items()}
-    truths = truths.to(fabric.device)
-    steps_per_epoch, num_steps = schedule.steps_per_epoch, schedule.num_steps
-    frozen = frozen_modules(module, training)
-    with _curves(tensorboard, progress) as draw, _bar(num_steps, progress.epoch * steps_per_epoch) as bar:
-        while progress.epoch < training.max_epochs and progress.epoch - progress.best_epoch <= training.patience:
-            epoch = progress.epoch
-            torch.manual_seed(int(generator(run_seed, "training", epoch, 1).integers(2**63)))
-            module.train()
-            for part in frozen:
-                part.eval()
-            order = shuffled(rows["train"], seed=run_seed, epoch=epoch)
-            train_loss, waiting = torch.zeros((), device=fabric.device), 0.0
-            start = _now(fabric)
-            for number, chosen in enumerate(order.split(training.batch_size), start=epoch * steps_per_epoch):
-                schedule.before_step(number)
-                rate = schedule.rate
-                before = _now(fabric)
-                draw_from = pipelines.train.generator(run_seed, number, device=fabric.device)
-                batch, wanted = pipelines.train.training_batch(data, chosen, truths[chosen], generator=draw_from)
-                waiting += _now(fabric) - before
-                losses = module.heads.losses(wrapped(*batch), wanted)
-                loss = module.heads.total(losses.means())
-                wrapped_optimizer.zero_grad()
-                fabric.backward(loss)
-                if training.gradient_clip is not None:
-                    fabric.clip_gradients(
-                        wrapped, wrapped_optimizer, max_norm=training.gradient_clip, error_if_nonfinite=False
-                    )
-                wrapped_optimizer.step()
-                schedule.after_step()
-                train_loss += loss.detach() * len(chosen)
-                bar.update()
-            seconds = _now(fabric) - start
-            row = {
-                "epoch": epoch + 1,
-                "learning_rate": rate,
-                "train_loss": float(train_loss) / len(order),
-                **_validation(
-                    module,
-                    wrapped,
-                    partial(pipelines.validation.batch, data),
-                    rows["validation"],
-                    truths,
-                    names=names,
-                    batch_size=training.batch_size,
-                ),
-                "examples_per_second": len(order) / seconds,
-                "waiting_share": waiting / seconds,
-                "seconds": seconds,
-            }
-            if not (math.isfinite(row["train_loss"]) and math.isfinite(row["validation_loss"])):
-                raise DivergedError(
-                    f"epoch {epoch + 1}: the loss is no longer a finite number (training {row['train_loss']}, validation {row['validation_loss']}); "
-                    "lower training.learning_rate, or set training.gradient_clip."
-                )
-            progress.history.append(row)
-            schedule.after_epoch(row["validation_loss"])
-            if row["validation_loss"] < progress.best_loss:
-                progress.best_epoch, progress.best_loss = epoch, row["validation_loss"]
-                progress.best_weights = {
-                    name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()
-                }
-            save(progress)
-            draw(row)
-            bar.set_postfix(validation=f"{row['validation_loss']:.4f}", best=f"{progress.best_loss:.4f}")
-            if bar.disable:
-                log.info(
-                    "epoch %d: training loss %.4f, validation loss %.4f (best %.4f), %.0f examples/s, %.1f %% waiting",
-                    epoch + 1,
-                    row["train_loss"],
-                    row["validation_loss"],
-                    progress.best_loss,
-                    row["examples_per_second"],
-                    100 * row["waiting_share"],
-                )
-
-
-@torch.no_grad()
-def _validation(
-    module: PopdlModule,
-    wrapped: Any,
-    batch: Callable[[Tensor], Batch],
-    rows: Tensor,
-    truths: Tensor,
-    *,
-    names: Sequence[str],
-    batch_size: int,
-) -> dict[str, float]:
-    """Losses over the validation split, in evaluation mode."""
-    module.eval()
-    parts = [module.heads.losses(wrapped(*batch(part)), truths[part]) for part in rows.split(batch_size)]
-    sums = torch.stack([part.sums for part in parts]).double().sum(dim=0)
-    means = TargetLosses(sums, torch.stack([part.counts for part in parts]).sum(dim=0)).means()
-    return {
-        "validation_loss": float(module.heads.total(means)),
-        **{f"validation_loss_{name}": float(mean) for name, mean in zip(names, means, strict=True)},
-    }
 
 
 def _fabric(training: Training) -> Fabric:
@@ -364,37 +274,6 @@ def _reproducible(threads: int) -> Iterator[None]:
             torch.use_deterministic_algorithms(before[1])
 
 
-@contextmanager
-def _curves(folder: Path | None, progress: Progress) -> Iterator[Callable[[Mapping[str, float]], None]]:
-    """A function that adds an epoch to TensorBoard's curves."""
-    if folder is None:
-        yield lambda row: None
-        return
-    from torch.utils.tensorboard import SummaryWriter
-
-    if progress.epoch == 0:
-        shutil.rmtree(folder, ignore_errors=True)  # curves of an earlier training, with other settings
-    with SummaryWriter(str(folder), purge_step=progress.epoch + 1) as writer:
-
-        def draw(row: Mapping[str, float]) -> None:
-            for name, value in row.items():
-                if name != "epoch":
-                    writer.add_scalar(name, value, int(row["epoch"]))
-
-        yield draw
-
-
-def _bar(num_steps: int, done: int) -> tqdm:
-    """A progress bar where standard error is a terminal; elsewhere the log has a line for each epoch."""
-    return tqdm(total=num_steps, initial=done, unit="step", disable=not sys.stderr.isatty())
-
-
-def _now(fabric: Fabric) -> float:
-    if fabric.device.type == "cuda":
-        torch.cuda.synchronize(fabric.device)
-    return time.perf_counter()
-
-
 def _intervals(
     outputs: np.ndarray, truths: np.ndarray, module: PopdlModule, scaling: TargetScaling, evaluation: Evaluation
 ) -> dict[str, Any]:
@@ -407,6 +286,12 @@ def _intervals(
             width = half_width(turns_around(residuals, target.circular), evaluation.interval)
             half_widths[name] = width if math.isfinite(width) else None
     return {"coverage": evaluation.interval, "half_widths": half_widths}
+
+
+def _without_numbers(simulation: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What decides how an example is simulated: not how many there are."""
+    numbers = ("num_scenarios", "shard_size", "replicates")
+    return {key: value for key, value in (simulation or {}).items() if key not in numbers}
 
 
 def _versions() -> dict[str, str]:

@@ -90,6 +90,7 @@ BASELINES = {
     for name in config.get("baselines", ["prior_mean", "ridge_sfs", "boosted_trees"])
 }
 STATISTICS = in_any_order(config.get("statistics", []))
+ON_THE_FLY = config.get("training", {}).get("data") == "on_the_fly"
 APPLICATIONS = list(config.get("applications", {}))
 
 
@@ -166,6 +167,13 @@ def predictor(wildcards):
     return f"{RESULTS}/models/{wildcards.network}/{wildcards.replicate}.{ending}"
 
 
+def training_threads():
+    """Threads that train, and processes that simulate beside them."""
+    training = section("training")
+    workers = (training.get("workers") or 1) if ON_THE_FLY else 0
+    return training.get("threads", 1) + workers
+
+
 def training_files(wildcards):
     """The files that training a network reads: its own, those of losses, optimizer, schedule and transforms, and the model it starts from."""
     training = section("training")
@@ -178,7 +186,11 @@ def training_files(wildcards):
     if isinstance(start, dict):
         start = start.get(wildcards.network)
     own = [path for name in names for path in plugin(name)]
-    return [*dict.fromkeys(own), *([start] if start else [])]
+    return [
+        *dict.fromkeys(own),
+        *([start] if start else []),
+        *(simulation_files() if ON_THE_FLY else []),
+    ]
 
 
 def simulation_files():
@@ -203,12 +215,6 @@ def import_files():
     ]
     found = [path for pattern in patterns for path in matches(pattern) or [pattern]]
     return [*found, *plugin(SIMULATION["format"])]
-
-
-def section(name, *keys):
-    """A section of the config, or only some of its keys, for `params:`."""
-    values = in_any_order(config.get(name, {}))
-    return {key: values[key] for key in keys if key in values} if keys else values
 
 
 def about():

@@ -17,7 +17,7 @@ rule train:
         "<benchmarks>/train/{network}/{replicate}.tsv"
     conda:
         "../../envs/gpu.yaml"
-    threads: section("training").get("threads", 1)
+    threads: training_threads()
     resources:
         gpu=1,
         mem_mb=8000,
@@ -27,8 +27,9 @@ rule train:
         training=lambda wildcards: {
             key: value
             for key, value in section("training").items()
-            if key != "replicates"
+            if key not in ("replicates", "workers")
         },
+        simulation=SIMULATION if ON_THE_FLY else None,
         evaluation=section("evaluation"),
         transforms=section("transforms"),
         priors=section(SOURCE, "parameters", "mutation_rate", "recombination_rate"),

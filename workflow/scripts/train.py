@@ -28,6 +28,8 @@ with step(snakemake.log[0]):
         "tensorboard": Path(params.tensorboard),
         "priors": params.priors,
         "about": params.about,
+        "simulation": params.simulation,
+        "num_workers": max(1, snakemake.threads - params.training.get("threads", 1)),
     }
     if hasattr(wildcards, "trial"):
         run_trial(**shared, over=params.over, trial=int(wildcards.trial), output=Path(output[0]))

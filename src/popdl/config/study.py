@@ -98,6 +98,8 @@ class Study(Section):
         if (self.simulation is None) == (self.import_ is None):
             raise ValueError(ONE_ORIGIN)
         problems = [*self._target_problems(), *self._split_problems(), *self._search_problems()]
+        if self.training.data == "on_the_fly" and self.simulation is None:
+            problems.append("training.data: imported data cannot be simulated on the fly; use `data: dataset`")
         if isinstance(self.training.initialise_from, dict):
             problems += [
                 f"training.initialise_from: {key!r} is none of the networks; {suggestion(key, self.networks)}"

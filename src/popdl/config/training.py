@@ -25,6 +25,9 @@ def number_text(value: float) -> str:
     return short if float(short) == value else repr(float(value))
 
 
+FRESH_PER_EPOCH = 10_000
+
+
 class Named(Section):
     """A part of torch, or of your own, with its options beside its name: `{name: SGD, momentum: 0.9}`."""
 
@@ -203,8 +206,14 @@ class Training(Section):
 
     batch_size: int = Field(default=64, ge=1)
     """Examples per step."""
+    data: Literal["dataset", "on_the_fly"] = "dataset"
+    """`on_the_fly`: the training split on disk fits scales and baselines only, and networks see fresh simulations, each once (Chan et al. 2018)."""
+    examples_per_epoch: int | None = Field(default=None, ge=1)
+    """With `on_the_fly`: fresh examples between two looks at the validation split (default: 10,000)."""
+    workers: int | None = Field(default=None, ge=1)
+    """With `on_the_fly`: processes that simulate, beside the threads that train (default: 1). Results do not depend on it."""
     max_epochs: int = Field(default=30, ge=1)
-    """Passes over the training split at most."""
+    """Passes over the training split at most; with `on_the_fly`, `max_epochs` times `examples_per_epoch` fresh examples at most."""
     patience: int = Field(default=5, ge=1)
     """Stop after this many epochs without a better validation loss; the best epoch's weights are kept."""
     optimizer: str | Named = "adamw"
@@ -230,10 +239,24 @@ class Training(Section):
     threads: int = Field(default=1, ge=1)
     """CPU threads of each training job. Part of the config because the sum of floats depends on it: the same number gives the same weights."""
 
+    @model_validator(mode="after")
+    def _check(self) -> Training:
+        if self.data == "dataset":
+            for key in ("examples_per_epoch", "workers"):
+                if getattr(self, key) is not None:
+                    raise ValueError(f"{key}: set `data: on_the_fly` too, or leave it out")
+        return self
+
+    @property
+    def fresh_per_epoch(self) -> int | None:
+        """Fresh examples of an epoch; None where networks learn from the dataset."""
+        return (self.examples_per_epoch or FRESH_PER_EPOCH) if self.data == "on_the_fly" else None
+
     def described(self) -> dict[str, Any]:
-        """What a card says about the training: not its `replicates`, no paths, and no groups where there are none."""
+        """What a card says about the training: not its `replicates` and `workers`, no paths, and no groups or fresh examples where there are none."""
         unused = {"parameter_groups"} if self.parameter_groups is None else set()
-        return self.model_dump(mode="json", exclude={"replicates", "initialise_from", *unused})
+        unused |= {"data", "examples_per_epoch"} if self.data == "dataset" else set()
+        return self.model_dump(mode="json", exclude={"replicates", "workers", "initialise_from", *unused})
 
     def start_of(self, network: str) -> Path | None:
         """The model file that a network starts from."""

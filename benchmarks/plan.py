@@ -1,0 +1,103 @@
+"""What `popdl plan` says of a study against what the study takes, as a JSON line.
+
+Run ``python benchmarks/plan.py [CONFIG] [--shards N]`` (default: the demo). The first N shards are simulated and encoded, each in
+a process of its own; CPU hours and disk are scaled to all examples. Ratios are planned over taken: 1 is perfect.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from popdl.config.study import load_study
+from popdl.plan import plan_study
+from popdl.steps import network_names
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Prints CPU seconds of the step itself, and the peak memory of the process, in bytes.
+STEP = """
+import sys, time
+from pathlib import Path
+from popdl import steps
+from popdl.config.study import load_study
+from popdl.dataset import encode_shard
+from popdl.layout import Results
+from popdl.pilot import _peak_memory
+study, step, shard = load_study(sys.argv[1]), sys.argv[3], int(sys.argv[4])
+results = Results(Path(sys.argv[2]))
+if step != "simulate":
+    import popdl.training
+before = time.process_time()
+if step == "simulate":
+    steps.simulate(study, results, only=[shard])
+elif step == "encode":
+    encode_shard(results.simulations(shard), results.dataset(shard), encoding=study.encoding, seed=study.seed)
+elif step == "train":
+    study = study.model_copy(update={"training": study.training.model_copy(update={"max_epochs": 1})})
+    steps.split(study, results)
+    steps.train(study, results, only=[sys.argv[5]])
+print(time.process_time() - before, _peak_memory())
+"""
+
+
+def run(*arguments: str) -> tuple[float, float]:
+    """CPU seconds and peak memory of one step."""
+    done = subprocess.run([sys.executable, "-c", STEP, *arguments], check=True, stdout=subprocess.PIPE, text=True)
+    seconds, memory = done.stdout.split()[-2:]
+    return float(seconds), float(memory)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("config", nargs="?", type=Path, default=ROOT / "config/config.yaml")
+    parser.add_argument("--shards", type=int, default=2)
+    options = parser.parse_args()
+    study = load_study(options.config)
+    plan = plan_study(study)
+    shards = range(min(options.shards, -(-plan.num_examples // plan.shard_size)))
+    with tempfile.TemporaryDirectory() as folder:
+        common = (str(options.config), folder)
+        simulated = [run(*common, "simulate", str(shard)) for shard in shards]
+        encoded = [run(*common, "encode", str(shard)) for shard in shards]
+        size = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+        examples = min(len(shards) * plan.shard_size, plan.num_examples)
+        share = examples / plan.num_examples
+        trained = None
+        if share == 1:
+            trained = max(run(*common, "train", "0", name)[1] for name in network_names(study))
+    taken = {
+        "simulate_seconds": sum(seconds for seconds, _ in simulated) / share,
+        "encode_seconds": sum(seconds for seconds, _ in encoded) / share,
+        "disk": size / share,
+        "shard_memory": max(memory for _, memory in simulated),
+        **({"training_memory": trained} if trained else {}),
+    }
+    planned = {
+        "simulate_seconds": 3600 * plan.simulate_hours,
+        "encode_seconds": 3600 * plan.encode_hours,
+        "disk": plan.disk,
+        "shard_memory": plan.shard_memory,
+        "training_memory": plan.training_memory,
+    }
+    print(
+        json.dumps(
+            {
+                "benchmark": "plan",
+                "config": options.config.name,
+                "cores": os.cpu_count(),
+                "examples": examples,
+                "taken": {key: float(f"{value:.4g}") for key, value in taken.items()},
+                "ratio": {key: round(planned[key] / value, 2) for key, value in taken.items()},
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

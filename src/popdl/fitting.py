@@ -1,0 +1,219 @@
+"""The loop of a training: epochs of steps, a look at the validation split after each, until it gets no better.
+
+The same config gives the same weights on the same kind of processor: orders of examples and random draws are keyed by seed,
+replicate and epoch, and a training that was interrupted goes on from its last epoch to the same end.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+from tqdm import tqdm
+
+from popdl.checkpoint import Progress
+from popdl.config.training import Training
+from popdl.errors import DivergedError
+from popdl.examples import Examples
+from popdl.heads import TargetLosses
+from popdl.loader import Batch, PackedData
+from popdl.module import PopdlModule
+from popdl.optimization import Schedule, frozen_modules
+from popdl.seeds import generator
+from popdl.transforms._pipeline import Pipelines
+
+__all__ = ["fit"]
+
+log = logging.getLogger("popdl")
+
+
+def fit(
+    fabric: Fabric,
+    module: PopdlModule,
+    schedule: Schedule,
+    progress: Progress,
+    data: PackedData,
+    validation: Tensor,
+    truths: Tensor,
+    *,
+    examples: Examples,
+    pipelines: Pipelines,
+    names: Sequence[str],
+    training: Training,
+    run_seed: int,
+    tensorboard: Path | None,
+    save: Callable[[Progress], None],
+) -> None:
+    """Run the epochs that are left, until the validation loss has not fallen for ``patience`` epochs.
+
+    Parameters
+    ----------
+    fabric
+        The device and the precision.
+    module, schedule
+        What is trained; the optimizer with its learning rates.
+    progress
+        What has been done already; every epoch is added to it.
+    data, validation, truths
+        The dataset, the rows of its validation split, and the truths of all its examples on the networks' scale.
+    examples
+        What is learned from.
+    pipelines
+        What is done to batches on their way to the network.
+    names
+        Names of the targets.
+    training
+        The config's section.
+    run_seed
+        Seed of this training.
+    tensorboard
+        Folder for TensorBoard's curves (None: none).
+    save
+        Keeps the state after an epoch.
+
+    Raises
+    ------
+    DivergedError
+        If the loss is no longer a finite number.
+    """
+    wrapped, wrapped_optimizer = fabric.setup(module, schedule.optimizer)
+    steps_per_epoch, num_steps = schedule.steps_per_epoch, schedule.num_steps
+    frozen = frozen_modules(module, training)
+    with _curves(tensorboard, progress) as draw, _bar(num_steps, progress.epoch * steps_per_epoch) as bar:
+        while progress.epoch < training.max_epochs and progress.epoch - progress.best_epoch <= training.patience:
+            epoch = progress.epoch
+            torch.manual_seed(int(generator(run_seed, "training", epoch, 1).integers(2**63)))
+            module.train()
+            for part in frozen:
+                part.eval()
+            train_loss, waiting, num_examples = torch.zeros((), device=fabric.device), 0.0, 0
+            start = _now(fabric)
+            sources = examples(epoch)
+            for number in range(epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch):
+                schedule.before_step(number)
+                rate = schedule.rate
+                before = _now(fabric)
+                source, chosen, known = next(sources)
+                draw_from = pipelines.train.generator(run_seed, number, device=fabric.device)
+                batch, wanted = pipelines.train.training_batch(source, chosen, known, generator=draw_from)
+                waiting += _now(fabric) - before
+                losses = module.heads.losses(wrapped(*batch), wanted)
+                loss = module.heads.total(losses.means())
+                wrapped_optimizer.zero_grad()
+                fabric.backward(loss)
+                if training.gradient_clip is not None:
+                    fabric.clip_gradients(
+                        wrapped, wrapped_optimizer, max_norm=training.gradient_clip, error_if_nonfinite=False
+                    )
+                wrapped_optimizer.step()
+                schedule.after_step()
+                train_loss += loss.detach() * len(chosen)
+                num_examples += len(chosen)
+                bar.update()
+            seconds = _now(fabric) - start
+            row = {
+                "epoch": epoch + 1,
+                "learning_rate": rate,
+                "train_loss": float(train_loss) / num_examples,
+                **_validation(
+                    module,
+                    wrapped,
+                    partial(pipelines.validation.batch, data),
+                    validation,
+                    truths,
+                    names=names,
+                    batch_size=training.batch_size,
+                ),
+                "examples_per_second": num_examples / seconds,
+                "waiting_share": waiting / seconds,
+                "seconds": seconds,
+            }
+            if not (math.isfinite(row["train_loss"]) and math.isfinite(row["validation_loss"])):
+                raise DivergedError(
+                    f"epoch {epoch + 1}: the loss is no longer a finite number (training {row['train_loss']}, validation {row['validation_loss']}); "
+                    "lower training.learning_rate, or set training.gradient_clip."
+                )
+            progress.history.append(row)
+            schedule.after_epoch(row["validation_loss"])
+            if row["validation_loss"] < progress.best_loss:
+                progress.best_epoch, progress.best_loss = epoch, row["validation_loss"]
+                progress.best_weights = {
+                    name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()
+                }
+            save(progress)
+            draw(row)
+            bar.set_postfix(validation=f"{row['validation_loss']:.4f}", best=f"{progress.best_loss:.4f}")
+            if bar.disable:
+                log.info(
+                    "epoch %d: training loss %.4f, validation loss %.4f (best %.4f), %.0f examples/s, %.1f %% waiting",
+                    epoch + 1,
+                    row["train_loss"],
+                    row["validation_loss"],
+                    progress.best_loss,
+                    row["examples_per_second"],
+                    100 * row["waiting_share"],
+                )
+
+
+@torch.no_grad()
+def _validation(
+    module: PopdlModule,
+    wrapped: Any,
+    batch: Callable[[Tensor], Batch],
+    rows: Tensor,
+    truths: Tensor,
+    *,
+    names: Sequence[str],
+    batch_size: int,
+) -> dict[str, float]:
+    """Losses over the validation split, in evaluation mode."""
+    module.eval()
+    parts = [module.heads.losses(wrapped(*batch(part)), truths[part]) for part in rows.split(batch_size)]
+    sums = torch.stack([part.sums for part in parts]).double().sum(dim=0)
+    means = TargetLosses(sums, torch.stack([part.counts for part in parts]).sum(dim=0)).means()
+    return {
+        "validation_loss": float(module.heads.total(means)),
+        **{f"validation_loss_{name}": float(mean) for name, mean in zip(names, means, strict=True)},
+    }
+
+
+@contextmanager
+def _curves(folder: Path | None, progress: Progress) -> Iterator[Callable[[Mapping[str, float]], None]]:
+    """A function that adds an epoch to TensorBoard's curves."""
+    if folder is None:
+        yield lambda row: None
+        return
+    from torch.utils.tensorboard import SummaryWriter
+
+    if progress.epoch == 0:
+        shutil.rmtree(folder, ignore_errors=True)  # curves of an earlier training, with other settings
+    with SummaryWriter(str(folder), purge_step=progress.epoch + 1) as writer:
+
+        def draw(row: Mapping[str, float]) -> None:
+            for name, value in row.items():
+                if name != "epoch":
+                    writer.add_scalar(name, value, int(row["epoch"]))
+
+        yield draw
+
+
+def _bar(num_steps: int, done: int) -> tqdm:
+    """A progress bar where standard error is a terminal; elsewhere the log has a line for each epoch."""
+    return tqdm(total=num_steps, initial=done, unit="step", disable=not sys.stderr.isatty())
+
+
+def _now(fabric: Fabric) -> float:
+    if fabric.device.type == "cuda":
+        torch.cuda.synchronize(fabric.device)
+    return time.perf_counter()

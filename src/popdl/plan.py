@@ -1,0 +1,343 @@
+"""What a study will cost, before any of it is run: CPU hours, disk, memory, and the size of its shards.
+
+A pilot (:mod:`popdl.pilot`) simulates a few draws of the study's own prior, from cheap to dear. What they cost is fitted against
+ρ = 4NₑrL, θ = 4NₑμL and n, and the fit is summed over many draws, the corners of the prior among them. Memory for training
+follows from the arrays that are kept, that of a GPU from what autograd keeps for a batch on a device without memory.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from popdl import priors, seeds
+from popdl.config.study import Study
+from popdl.errors import PopdlError
+from popdl.pilot import Cost, Draw, Measured, run_pilot, scaled_rates
+from popdl.priors import Prior
+from popdl.simulators._base import Simulator
+
+__all__ = ["NetworkMemory", "Plan", "network_memory", "plan_study", "plan_text"]
+
+PILOT_DRAWS = 24
+"""Draws that the pilot simulates at the study's length; they are spread evenly over the costs of the prior's draws."""
+SHORT_DRAWS = 2
+FRACTIONS = (1 / 1024, 1 / 256, 1 / 64, 1 / 16, 1 / 4)
+"""Lengths of the windows with which the pilot begins, as shares of the study's: they end soon wherever a whole one may not."""
+PRIOR_DRAWS = 400
+"""Scenarios of the study over which costs are summed, and scaled to all."""
+MAX_CORNERS = 64
+SHARD_MINUTES = 10
+"""A job of some minutes is long against the seconds in which it starts, and short against what a failure loses."""
+SHARD_BYTES = 200 * 2**20
+"""Raw examples of one shard at most: a job then stays within the 2 GB that profiles/slurm asks for."""
+SHARD_COPIES = 7
+"""Times that the raw examples of a shard are in memory at the peak of its job, with what msprime keeps (measured: 7 at 50
+haplotypes × 1 Mb and at 20 × 0.2 Mb; memory that is freed stays in the process)."""
+SLOW = 1800.0
+"""Seconds of one draw after which a warning is due."""
+OPTIMIZER_COPIES = 4
+"""Weights, gradients, and the two moments of Adam."""
+TORCH_MEMORY = 400 * 2**20
+"""Resident memory of a process that has imported torch and trains, without its data (measured, torch 2.13 for CPUs)."""
+
+
+@dataclass(frozen=True)
+class NetworkMemory:
+    """What training a network keeps in memory, in bytes."""
+
+    num_parameters: int
+    activations: int
+    """Tensors that autograd keeps for one batch, from the forward pass to the backward pass."""
+    batch: int
+    """The batch itself, unpacked."""
+
+    @property
+    def total(self) -> int:
+        """Without the data."""
+        return OPTIMIZER_COPIES * 4 * self.num_parameters + self.activations + self.batch
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The costs of a study; seconds are of one CPU core, sizes are in bytes."""
+
+    study: str
+    num_examples: int
+    shard_size: int
+    num_pilot: int
+    """Windows that the pilot simulated."""
+    pilot_seconds: float
+    error: float
+    """Typical factor between the fit and the pilot."""
+    seconds: np.ndarray
+    """ndarray of shape (num_draws,), dtype=float64: time to simulate one example, for draws of the prior."""
+    corner: tuple[dict[str, float], float]
+    """The dearest corner of the prior, and its seconds."""
+    encode_seconds: float
+    """Mean per example."""
+    raw_bytes: float
+    """Mean on disk per example."""
+    encoded_bytes: float
+    """The same once it is encoded."""
+    shard_memory: float
+    """Peak of a simulation job with `shard_size` examples."""
+    packed_bytes: int
+    """All encoded examples in memory: what training keeps, on the GPU if there is one."""
+    networks: dict[str, NetworkMemory]
+    suggested_shard_size: int
+
+    @property
+    def simulate_hours(self) -> float:
+        """CPU hours of all simulations."""
+        return float(np.mean(self.seconds)) * self.num_examples / 3600
+
+    @property
+    def encode_hours(self) -> float:
+        """CPU hours of encoding."""
+        return self.encode_seconds * self.num_examples / 3600
+
+    @property
+    def disk(self) -> float:
+        """Bytes of raw and encoded shards."""
+        return (self.raw_bytes + self.encoded_bytes) * self.num_examples
+
+    @property
+    def training_memory(self) -> float:
+        """Peak of the largest training job on a CPU."""
+        return TORCH_MEMORY + self.packed_bytes + max(network.total for network in self.networks.values())
+
+
+def plan_study(study: Study, *, seconds: float = 120.0) -> Plan:
+    """Estimate what a study costs.
+
+    Parameters
+    ----------
+    study
+        A study that simulates.
+    seconds
+        Time after which the pilot is ended; what it has not reached is extrapolated.
+
+    Raises
+    ------
+    PopdlError
+        If the study imports its examples, or not even one short window is simulated in time.
+    """
+    simulation = study.simulation
+    if simulation is None:
+        raise PopdlError("this study imports its data: there is nothing to plan but its training; see docs/cluster.md.")
+    n = simulation.total_haplotypes
+    scenarios = [_draw(simulation, parameters) for parameters in _scenarios(study)]
+    corner = max((_draw(simulation, parameters) for parameters in _corners(simulation.priors)), key=_weight)
+    tasks = _pilot_draws(simulation, sorted(scenarios, key=_weight))
+    measured = run_pilot(study, tasks, seconds=seconds)
+    if not measured:
+        raise PopdlError(
+            f"plan: not one draw of a window of {tasks[0].sequence_length:,.0f} bp was simulated within {seconds:g} s; "
+            "allow more (--seconds), or narrow the prior."
+        )
+    whole = [one for one in measured if tasks[one.draw].sequence_length == simulation.sequence_length]
+    # Whole windows speak for themselves where there are enough of them; short ones have other constant costs.
+    used = whole if len(whole) >= PILOT_DRAWS // 2 else measured
+    done = [tasks[one.draw] for one in used]
+
+    def mean(values: list[float]) -> float:
+        return float(np.mean(Cost.fit(done, values, num_haplotypes=n)(scenarios, num_haplotypes=n)))
+
+    times = Cost.fit(done, [one.simulate_seconds for one in used], num_haplotypes=n)
+    sites = mean([one.num_sites for one in used])
+    per_example, per_site = _on_disk(study, whole)
+    per_seconds = times(scenarios, num_haplotypes=n)
+    peak = Cost.fit(done, [one.peak_memory for one in used], num_haplotypes=n)([*scenarios, corner], num_haplotypes=n)
+    raw = sites * (n + 8)
+    return Plan(
+        study=study.study,
+        num_examples=simulation.num_examples,
+        shard_size=simulation.shard_size,
+        num_pilot=len(measured),
+        pilot_seconds=sum(one.simulate_seconds + one.encode_seconds for one in measured),
+        error=times.error,
+        seconds=per_seconds,
+        corner=(corner.parameters, float(times([corner], num_haplotypes=n)[0])),
+        encode_seconds=mean([one.encode_seconds for one in used]),
+        raw_bytes=sites * per_site,
+        encoded_bytes=per_example,
+        shard_memory=float(np.max(peak[:-1]))
+        + SHARD_COPIES * min(simulation.shard_size, simulation.num_examples) * raw,
+        packed_bytes=simulation.num_examples * _packed(study),
+        networks={key: network_memory(study, key) for key in study.networks},
+        suggested_shard_size=_shard_size(simulation, float(np.mean(per_seconds)), raw),
+    )
+
+
+def _scenarios(study: Study) -> Iterator[dict[str, float]]:
+    """The parameters of the study's first scenarios, as its own jobs will draw them."""
+    assert study.simulation is not None
+    for scenario in range(min(PRIOR_DRAWS, study.simulation.num_scenarios)):
+        yield priors.draw(study.simulation.priors, seeds.generator(study.seed, "parameters", scenario))
+
+
+def _corners(all_priors: Mapping[str, Prior]) -> Iterator[dict[str, float]]:
+    """The prior's corners, every parameter at one end of its range; of many parameters, the first combinations and all ends alike."""
+    names = [name for name, prior in all_priors.items() if prior.is_random]
+    combinations = [*itertools.islice(itertools.product((0, 1), repeat=len(names)), MAX_CORNERS), (1,) * len(names)]
+    ends = {name: _ends(prior) for name, prior in all_priors.items()}
+    for chosen in combinations:
+        end = dict(zip(names, chosen, strict=True))
+        values: dict[str, float] = {}
+        for name in priors.drawing_order(all_priors):
+            prior = all_priors[name]
+            value = ends[name][end.get(name, 0)] * (values[prior.times] if prior.times else 1.0)
+            low, high = prior.within or (-math.inf, math.inf)
+            values[name] = min(max(value, low), high)
+        yield {name: values[name] for name in all_priors}
+
+
+def _ends(prior: Prior) -> tuple[float, float]:
+    """Ends of the range of a prior before `times` and `within`; of a distribution without ends, those of many draws."""
+    arguments = prior.arguments
+    if prior.distribution in ("uniform", "loguniform", "constant", "choice") and isinstance(arguments, list):
+        numbers = [float(index) if isinstance(value, str) else value for index, value in enumerate(arguments)]
+        return min(numbers), max(numbers)
+    generator = np.random.default_rng(0)
+    values = [prior.sample(generator) for _ in range(1000)]
+    return min(values), max(values)
+
+
+def _draw(simulation: Simulator, parameters: dict[str, float]) -> Draw:
+    return Draw(parameters, simulation.sequence_length, *scaled_rates(simulation, parameters))
+
+
+def _weight(draw: Draw) -> float:
+    return draw.rho + draw.theta
+
+
+def _pilot_draws(simulation: Simulator, ordered: list[Draw]) -> list[Draw]:
+    """Short windows first, then whole ones from cheap to dear."""
+
+    def spread(number: int) -> list[Draw]:
+        return [ordered[round(index)] for index in np.linspace(0, len(ordered) - 1, number)]
+
+    short = []
+    for fraction in FRACTIONS:
+        length = max(1.0, math.floor(simulation.sequence_length * fraction))
+        share = length / simulation.sequence_length
+        short += [Draw(draw.parameters, length, draw.rho * share, draw.theta * share) for draw in spread(SHORT_DRAWS)]
+    return [*short, *spread(PILOT_DRAWS)]
+
+
+def _on_disk(study: Study, whole: list[Measured]) -> tuple[float, float]:
+    """Bytes of an encoded example, and of a site of a raw one; uncompressed where the pilot has written nothing."""
+    if whole and not math.isnan(whole[-1].encoded_bytes):
+        return whole[-1].encoded_bytes, whole[-1].raw_bytes_per_site
+    return _packed(study), study.source.total_haplotypes / 8 + 8
+
+
+def _packed(study: Study) -> int:
+    """Bytes of one encoded example in memory."""
+    sites = study.encoding.max_sites
+    positions = 4 * sites if study.encoding.positions != "none" else 0
+    return study.source.total_haplotypes * -(-sites // 8) + positions + 4
+
+
+def _shard_size(simulation: Simulator, seconds: float, raw: float) -> int:
+    """Examples that take some minutes and fit into a job's memory, in round numbers."""
+    size = max(1.0, min(60 * SHARD_MINUTES / seconds, SHARD_BYTES / max(raw, 1), simulation.num_examples))
+    unit = 10 ** max(0, math.floor(math.log10(size)) - 1)
+    return max(1, math.floor(size / unit) * unit)
+
+
+def network_memory(study: Study, key: str) -> NetworkMemory:
+    """Count what training one network of a study keeps; nothing is allocated (the network is built on torch's meta device)."""
+    import torch
+
+    from popdl.networks._base import InputShape, build
+
+    shape, batch = InputShape.of(study), study.training.batch_size
+    with torch.device("meta"):
+        network = build(key, study.networks[key], shape).train()
+        genotypes = torch.zeros(batch, shape.num_haplotypes, shape.max_sites)
+        positions = torch.zeros(batch, shape.max_sites) if shape.has_positions else None
+        mask = torch.ones(batch, shape.max_sites, dtype=torch.bool)
+        given = [tensor for tensor in (genotypes, positions, mask) if tensor is not None]
+        known = {tensor.untyped_storage()._cdata for tensor in (*network.parameters(), *network.buffers(), *given)}
+        kept: dict[int, Any] = {}
+
+        def pack(tensor: Any) -> Any:
+            storage = tensor.untyped_storage()
+            if storage._cdata not in known:
+                kept[storage._cdata] = storage
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            features = network(genotypes, positions, mask)
+        del features
+    return NetworkMemory(
+        num_parameters=sum(parameter.numel() for parameter in network.parameters()),
+        activations=sum(storage.nbytes() for storage in kept.values()),
+        batch=sum(tensor.untyped_storage().nbytes() for tensor in given),
+    )
+
+
+def plan_text(plan: Plan) -> str:
+    """The plan in lines for a terminal."""
+    seconds, (corner, slowest) = plan.seconds, plan.corner
+    shards = -(-plan.num_examples // plan.suggested_shard_size)
+    minutes = float(np.mean(seconds)) * min(plan.suggested_shard_size, plan.num_examples) / 60
+    values = ", ".join(f"{name} = {value:g}" for name, value in corner.items())
+    lines = [
+        f"study {plan.study}: {plan.num_examples:,} examples",
+        f"pilot: {plan.num_pilot} windows in {plan.pilot_seconds:.1f} s of one core; the fit is typically off by a factor of {plan.error:.2f}",
+        f"simulation: {_hours(plan.simulate_hours)}; {_seconds(float(np.mean(seconds)))} an example in the mean",
+        *_histogram(seconds),
+        f"  dearest corner of the prior: {_seconds(slowest)} ({values})",
+        f"encoding: {_hours(plan.encode_hours)}",
+        f"disk: {_size(plan.disk)} (raw {_size(plan.raw_bytes * plan.num_examples)}, encoded {_size(plan.encoded_bytes * plan.num_examples)})",
+        f"memory of a simulation job: {_size(plan.shard_memory)}",
+        f"memory to train on a CPU: {_size(plan.training_memory)}, of which {_size(plan.packed_bytes)} are data",
+        *(
+            f"GPU memory of {key}: {_size(plan.packed_bytes + network.total)} in fp32 ({network.num_parameters:,} parameters, "
+            f"{_size(network.activations)} activations for a batch)"
+            for key, network in plan.networks.items()
+        ),
+        f"suggested shard_size: {plan.suggested_shard_size:,} ({shards:,} jobs of {minutes:.1f} min); the config has {plan.shard_size:,}",
+    ]
+    if slowest > SLOW:
+        lines.append(
+            f"warning: one draw at {values} takes about {_seconds(slowest)}; narrow the prior, or shorten the windows."
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _histogram(seconds: np.ndarray, *, bins: int = 8, width: int = 40) -> list[str]:
+    """Seconds of an example over the prior, in bins of equal ratio, and the share of the time that each bin takes."""
+    low, high = float(seconds.min()), float(seconds.max())
+    if high / low < 1.05:
+        return []
+    edges = np.geomspace(low, high * (1 + 1e-9), bins + 1)
+    counts, _ = np.histogram(seconds, edges)
+    times, _ = np.histogram(seconds, edges, weights=seconds)
+    return [
+        f"  {_seconds(left):>8} to {_seconds(right):>8}  {'#' * round(width * count / counts.max()):{width}}"
+        f" {count / len(seconds):4.0%} of draws, {taken / seconds.sum():4.0%} of the time"
+        for left, right, count, taken in zip(edges[:-1], edges[1:], counts, times, strict=True)
+    ]
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.1f} CPU hours" if hours >= 1 else f"{60 * hours:.1f} CPU minutes"
+
+
+def _seconds(seconds: float) -> str:
+    if seconds >= SLOW:
+        return f"{seconds / 3600:,.1f} h"
+    return f"{seconds:.2g} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def _size(size: float) -> str:
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"

@@ -1,0 +1,18 @@
+# What the study will cost, before any of it is run: snakemake --cores 1 plan
+
+
+rule plan:
+    input:
+        simulation_files(),
+        config="<results>/config.yaml",
+    output:
+        "<results>/plan.txt",
+    log:
+        "<logs>/plan.log",
+    benchmark:
+        "<benchmarks>/plan.tsv"
+    conda:
+        "../../envs/popdl.yaml"
+    threads: 1
+    script:
+        "../scripts/plan.py"
