@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
+import learnable
 import numpy as np
 import pytest
 import torch
 
 from popdl.config.study import build_study
+from popdl.config.transforms import Transforms
 from popdl.errors import PopdlError
+from popdl.loader import PackedData
+from popdl.model import load_model, read_card
 from popdl.networks._base import InputShape, build, check
 from popdl.networks.exchangeable import Exchangeable
+from popdl.prediction import predict_arrays
 from popdl.study_check import check_study
 from popdl.transforms._pipeline import Pipelines
 
@@ -205,3 +211,73 @@ def test_a_shape_without_populations_is_written_as_before() -> None:
     assert InputShape.from_json({"num_haplotypes": 12, "max_sites": 64, "has_positions": True}) == InputShape(
         12, 64, True
     )
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A small dataset of two populations."""
+    with pytest.MonkeyPatch.context() as patch:
+        simulations = learnable._simulations
+
+        def of_two(number, shard_size):
+            arrays, attributes = simulations(number, shard_size)
+            return arrays, {**attributes, "populations": {"A": 6, "B": 2}}
+
+        patch.setattr(learnable, "_simulations", of_two)
+        return learnable.dataset(tmp_path_factory.mktemp("two"))
+
+
+def fit(data, folder: Path, **changes) -> Path:
+    training = learnable.TRAINING.model_copy(update={"max_epochs": 1})
+    return learnable.fit(data, folder, training=training, **changes)["output"]
+
+
+@pytest.mark.parametrize("options", [learnable.OPTIONS, {"name": "definetti", "h": [["fc", 8]]}])
+def test_a_model_of_two_populations_predicts_from_its_file(data, tmp_path, options) -> None:
+    path = fit(data, tmp_path, options=options)
+    assert read_card(path)["shape"]["populations"] == [6, 2]
+    model, packed = load_model(path), PackedData.from_shards(data["shards"])
+    assert model.module.body.shape.populations == (6, 2)
+    rows = np.arange(20)
+    assert packed.missing is not None
+    exchanged, within = (
+        replace(packed, genotypes=packed.genotypes[:, order], missing=packed.missing[:, order])
+        for order in ([0, 6, 2, 3, 4, 5, 1, 7], [5, 0, 4, 3, 2, 1, 7, 6])
+    )
+    found = predict_arrays([model], packed, rows)
+    np.testing.assert_allclose(predict_arrays([model], within, rows)["size"], found["size"], rtol=1e-4)
+    assert not np.allclose(predict_arrays([model], exchanged, rows)["size"], found["size"], rtol=1e-4)
+
+
+def test_reads_are_drawn_alike_in_every_prediction(data, tmp_path) -> None:
+    reads = Transforms(
+        train=[{"name": "read_counts", "coverage": 4}], prediction=[{"name": "read_counts", "coverage": 4}]
+    )
+    model = load_model(fit(data, tmp_path, options={"name": "definetti", "h": [["fc", 8]]}, transforms=reads))
+    assert model.card["shape"] == {
+        "num_haplotypes": 4, "max_sites": 24, "has_positions": True, "populations": [3, 1], "frequencies": True
+    }  # fmt: skip
+    packed = PackedData.from_shards(data["shards"])
+    whole = predict_arrays([model], packed, np.arange(40))
+    part = predict_arrays([model], packed, np.arange(33, 12, -1))
+    np.testing.assert_allclose(part["size"], whole["size"][33:12:-1], rtol=1e-4)
+
+
+def test_a_model_from_before_there_were_populations_keeps_its_network(data, tmp_path, monkeypatch) -> None:
+    after = InputShape.after
+    with monkeypatch.context() as patch:
+        patch.setattr(InputShape, "after", lambda transforms: replace(after(transforms), populations=()))
+        path = fit(data, tmp_path, options=learnable.OPTIONS)
+    assert "populations" not in read_card(path)["shape"]
+    model = load_model(path)
+    assert model.module.body.shape.populations == ()
+    assert len(predict_arrays([model], PackedData.from_shards(data["shards"]), np.arange(5))) == 5
+
+
+def test_populations_that_contradict_the_recipe_are_refused(data, tmp_path) -> None:
+    path = fit(data, tmp_path, options=learnable.OPTIONS)
+    content = path.read_bytes()
+    assert content.count(rb"\"populations\": [6, 2]") == 1
+    path.write_bytes(content.replace(rb"\"populations\": [6, 2]", rb"\"populations\": [4, 4]"))
+    with pytest.raises(PopdlError, match="the shape in its card contradict each other"):
+        load_model(path)

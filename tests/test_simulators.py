@@ -71,11 +71,12 @@ def test_discrete_genome_has_whole_positions_and_several_alleles() -> None:
         np.testing.assert_array_equal(example.positions, np.floor(example.positions))
 
 
-def test_haploids() -> None:
-    """E[S] = 2Nμ L a_n where individuals are haploid."""
-    simulation = section(ploidy=1, num_haplotypes=5, discrete_genome=False)
+@pytest.mark.parametrize(("ploidy", "num_haplotypes"), [(1, 5), (4, 8)])
+def test_ploidy(ploidy: int, num_haplotypes: int) -> None:
+    """E[S] = 2 · ploidy · Nμ L a_n: N tetraploids are as many chromosomes as 2N diploids."""
+    simulation = section(ploidy=ploidy, num_haplotypes=num_haplotypes, discrete_genome=False)
     sites = np.array([len(example.positions) for example in examples(simulation, 300)])
-    assert standard_errors(sites, 2 * 1000 * 1e-7 * 1e4 * (1 / np.arange(1, 5)).sum()) < 4
+    assert standard_errors(sites, 2 * ploidy * 1000 * 1e-7 * 1e4 * (1 / np.arange(1, num_haplotypes)).sum()) < 4
 
 
 def same_example(

@@ -135,9 +135,9 @@ class Exchangeable(Network):
                 values = values + convolve(self.per_haplotype_positions, (positions * mask).unsqueeze(1)).unsqueeze(2)
             mask = after(layer, mask)
             values = functional.relu(values) * mask[:, None, None]
+        pools = {"mean": lambda part: part.mean(dim=2), "max": lambda part: part.amax(dim=2)}
         parts = self.by_population(values, dim=2)
-        pools = {"mean": torch.mean, "max": torch.amax}
-        pooled = torch.cat([pools[name](part, dim=2) for part in parts for name in self.settings.pool], dim=1)
+        pooled = torch.cat([pools[name](part) for part in parts for name in self.settings.pool], dim=1)
         return [mean(pooled, mask), *_means_along(self.after_pool, pooled, mask)]
 
     @torch.no_grad()
