@@ -22,6 +22,7 @@ from popdl import steps
 from popdl.config.search import Search
 from popdl.config.study import build_study, load_study
 from popdl.config.training import Evaluation
+from popdl.config.transforms import Transforms
 from popdl.errors import PopdlError
 from popdl.layout import Results
 from popdl.model import read_card
@@ -139,7 +140,7 @@ def shared(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     training = learnable.TRAINING.model_dump(mode="json") | {"max_epochs": 2, "gradient_clip": None}
     settings = {"study": "s", "key": "net", "options": learnable.OPTIONS, "training": training, "seed": 3}
     paths = {"checkpoint": folder / "checkpoint", "tensorboard": None}
-    return {**settings, **data, **paths, "evaluation": Evaluation(), "priors": {}}
+    return {**settings, **data, **paths, "evaluation": Evaluation(), "transforms": Transforms(), "priors": {}}
 
 
 def test_the_best_trial_is_chosen_and_is_replicate_0(data: dict[str, Any], tmp_path: Path) -> None:
