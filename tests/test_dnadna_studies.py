@@ -52,8 +52,8 @@ def test_epochs_start_where_the_formula_says(root: Path, name: str) -> None:
     simulation = study(root, name).simulation
     assert isinstance(simulation, PiecewiseConstant)
     formula = [(np.exp(np.log(1 + 0.06 * 130_000) * i / 20) - 1) / 0.06 for i in range(1, 21)]
-    np.testing.assert_allclose(simulation.starts(), formula, rtol=1e-12)
-    assert simulation.starts()[0] > 1  # the epoch before it is the present, t_0 = 1
+    np.testing.assert_allclose(simulation.starts({}), formula, rtol=1e-12)
+    assert simulation.starts({})[0] > 1  # the epoch before it is the present, t_0 = 1
     sizes = {f"size_{epoch}": 10.0 + epoch for epoch in range(21)}
     (population,) = simulation.demography(sizes).populations
     assert population.initial_size == 10

@@ -55,7 +55,9 @@ def begun(trained, scaling: TargetScaling, options=learnable.OPTIONS) -> tuple[P
         options,
         shape=model.module.body.shape,
         targets=scaling.to_json(),
-        position_scaling=start.position_scaling,
+        position_scaling=start.positions_instead_of(
+            dataclasses.replace(model.module.position_scaling, mean=0.0, sd=1.0)
+        ),
     )
     return module, start.give(module, key="net", network=options["name"])
 

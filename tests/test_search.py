@@ -22,6 +22,7 @@ from popdl import steps
 from popdl.config.search import Search
 from popdl.config.study import build_study, load_study
 from popdl.config.training import Evaluation
+from popdl.config.transforms import Transforms
 from popdl.errors import PopdlError
 from popdl.layout import Results
 from popdl.model import read_card
@@ -69,12 +70,13 @@ def test_draws_are_stable_and_from_the_prior() -> None:
 
 def test_changes_go_where_the_key_says() -> None:
     options, training = {"head": [1], "deep": {"a": 1}}, {"learning_rate": 1.0}
-    values = {"networks.net.deep.b": 2, "networks.net.new.c": [3], RATE: 0.5}
-    found = changed("net", options, training, values)
-    assert found == ({"head": [1], "deep": {"a": 1, "b": 2}, "new": {"c": [3]}}, {"learning_rate": 0.5})
+    values = {"networks.net.deep.b": 2, "networks.net.new.c": [3], RATE: 0.5, "transforms.train": ["fold"]}
+    found = changed("net", options, training, {"train": [], "prediction": ["fold"]}, values)
+    new = {"head": [1], "deep": {"a": 1, "b": 2}, "new": {"c": [3]}}
+    assert found == (new, {"learning_rate": 0.5}, {"train": ["fold"], "prediction": ["fold"]})
     assert options == {"head": [1], "deep": {"a": 1}} and training == {"learning_rate": 1.0}
     with pytest.raises(PopdlError, match=r"search.over.networks.net.head.x: head holds a value, not a section"):
-        changed("net", options, training, {"networks.net.head.x": 1})
+        changed("net", options, training, {}, {"networks.net.head.x": 1})
 
 
 @pytest.mark.parametrize(
@@ -112,7 +114,8 @@ def values(root: Path) -> dict[str, Any]:
         ("networks.cnn", "give each network a key of its own"),
         ("networks.cnn.name", "give each network a key of its own"),
         ("targets.recent_size.weight", "cannot be compared"),
-        ("encoding.max_sites", "write a config for each value, with `inherits:`"),
+        ("transforms.trian", "there is no such list; did you mean 'train'"),
+        ("encoding.max_sites", "search over `transforms`.* write a config for each value, with `inherits:`"),
         ("simulation.num_scenarios", "write a config for each value"),
     ],
 )
@@ -139,7 +142,7 @@ def shared(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     training = learnable.TRAINING.model_dump(mode="json") | {"max_epochs": 2, "gradient_clip": None}
     settings = {"study": "s", "key": "net", "options": learnable.OPTIONS, "training": training, "seed": 3}
     paths = {"checkpoint": folder / "checkpoint", "tensorboard": None}
-    return {**settings, **data, **paths, "evaluation": Evaluation(), "priors": {}}
+    return {**settings, **data, **paths, "evaluation": Evaluation(), "transforms": Transforms(), "priors": {}}
 
 
 def test_the_best_trial_is_chosen_and_is_replicate_0(data: dict[str, Any], tmp_path: Path) -> None:
@@ -161,7 +164,7 @@ def test_the_best_trial_is_chosen_and_is_replicate_0(data: dict[str, Any], tmp_p
     files = {"output": tmp_path / "0.safetensors", "history": tmp_path / "0.csv"}
     train_chosen(choice, **settings, **files, replicate=0)
     direct = {"output": tmp_path / "direct.safetensors", "history": tmp_path / "direct.csv"}
-    options, training = changed("net", settings["options"], settings["training"], {RATE: 5e-3, HEAD: [4]})
+    options, training, _ = changed("net", settings["options"], settings["training"], {}, {RATE: 5e-3, HEAD: [4]})
     train_chosen(None, **{**settings, "options": options, "training": training}, **direct, replicate=0)
     assert files["output"].read_bytes() == direct["output"].read_bytes()
     other = {"output": tmp_path / "1.safetensors", "history": tmp_path / "1.csv"}
@@ -172,6 +175,31 @@ def test_the_best_trial_is_chosen_and_is_replicate_0(data: dict[str, Any], tmp_p
 
     with pytest.raises(PopdlError, match="all 1 trials of net diverged"):
         choose_trial(folders[2:], output=tmp_path / "none.json")
+
+
+def test_transforms_are_searched_too(data: dict[str, Any], tmp_path: Path) -> None:
+    """How many sites a network needs: the choice goes into every replicate."""
+    lists = [[{"name": "crop", "sites": sites}] for sites in (2, 20)]
+    search = {"over": {"transforms": [{"train": one, "prediction": one} for one in lists]}}
+    settings = shared(data, tmp_path)
+    folders = [tmp_path / "search/net" / str(trial) for trial in range(2)]
+    for trial, folder in enumerate(folders):
+        run_trial(**settings, over=trial_over(search, "net", trial), trial=trial, output=folder)
+    choice = tmp_path / "search/net.json"
+    choose_trial(folders, output=choice)
+    assert json.loads(choice.read_text())["chosen"] == 1
+    for replicate in (0, 1):
+        files = {"output": tmp_path / f"{replicate}.safetensors", "history": tmp_path / f"{replicate}.csv"}
+        train_chosen(choice, **settings, **files, replicate=replicate)
+        card = read_card(files["output"])
+        assert card["shape"]["max_sites"] == 20
+        assert card["transforms"]["prediction"][0]["options"]["sites"] == 20
+
+
+def test_transforms_that_do_not_fit_are_found_before(values: dict[str, Any]) -> None:
+    search = {"over": {"transforms.prediction": [[{"name": "crop", "sites": 10}], [{"name": "crop", "sites": 1000}]]}}
+    (problem, *_) = check_study(build_study({**values, "search": search}), config_only=True)
+    assert "trial 1 of exchangeable" in problem and "sites: 1000 are more than there are" in problem
 
 
 def test_the_report_shows_every_trial(tmp_path: Path) -> None:

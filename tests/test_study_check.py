@@ -53,7 +53,7 @@ def test_a_study_that_uses_everything_can_run(root):
         (
             {},
             {"schedule": {"name": "OneCycleLR", "total_steps": 2}},
-            "its cycle takes 2 steps, but the training up to 12",
+            "its cycle takes 2 steps, but the training up to 16",
         ),
         ({}, {"parameter_groups": [{"match": "head.*", "freeze": True}]}, "'head.*': it matches no weight"),
     ],

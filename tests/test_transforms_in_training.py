@@ -219,7 +219,7 @@ def test_a_plugin_that_only_trains_is_not_needed_to_predict(data, tmp_path, monk
         ({"name": "crop", "options": {"sites": 16, "where": "random"}}, "chance is for training alone"),
         ({"name": "crop", "options": {"sites": 15}}, "the shape in its card contradict"),
         ({"name": "polymorphic", "options": {}}, "the shape in its card contradict"),
-        ({"name": "/etc/passwd.py:Evil", "options": {}}, "code of its author"),
+        ({"name": "/etc/passwd.py:Evil", "options": {}}, "does not carry the source of '/etc/passwd"),
         ({"name": 3, "options": {}}, r"transforms\.prediction\.2\.name"),
     ],
 )

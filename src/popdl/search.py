@@ -13,6 +13,7 @@ from typing import Any
 
 from popdl.config.base import validate
 from popdl.config.training import Training
+from popdl.config.transforms import Transforms
 from popdl.errors import DivergedError, PopdlError
 from popdl.files import whole, write_text
 from popdl.model import read_card
@@ -53,6 +54,7 @@ def run_trial(
     key: str,
     options: Mapping[str, Any],
     training: Mapping[str, Any],
+    transforms: Transforms,
     over: Mapping[str, Any],
     trial: int,
     seed: int,
@@ -67,6 +69,8 @@ def run_trial(
         The network, as under `networks:` in the config.
     training
         The config's section, as plain values.
+    transforms
+        The config's section.
     over
         What the trial draws from (:func:`popdl.trials.trial_over`).
     trial, seed
@@ -79,8 +83,9 @@ def run_trial(
     from popdl.training import train
 
     values = draw_values(over, trial=trial, seed=seed)
-    options, training = changed(key, options, training, values)
+    options, training, lists = changed(key, options, training, transforms.model_dump(mode="json"), values)
     checked = validate(Training, training, where=f"trial {trial} of {key}: training")
+    transforms = validate(Transforms, lists, where=f"trial {trial} of {key}: transforms")
     model = output / "model.safetensors"
     found: dict[str, Any] = dict.fromkeys(COLUMNS)
     try:
@@ -88,6 +93,7 @@ def run_trial(
             key=key,
             options=options,
             training=checked,
+            transforms=transforms,
             replicate=0,
             seed=seed,
             output=model,
@@ -98,7 +104,8 @@ def run_trial(
     except DivergedError:
         shutil.rmtree(others["checkpoint"], ignore_errors=True)
     text = {"network": key, "trial": trial, "values": values, **found, "options": options}
-    text["training"] = checked.model_dump(mode="json", exclude={"replicates"})
+    text["training"] = checked.model_dump(mode="json", exclude={"replicates", "workers"})
+    text["transforms"] = transforms.model_dump(mode="json")
     write_text(output / "trial.json", json.dumps(text, indent=1, sort_keys=True) + "\n")
 
 
@@ -157,6 +164,7 @@ def train_chosen(
     *,
     options: Mapping[str, Any],
     training: Mapping[str, Any],
+    transforms: Transforms,
     replicate: int,
     output: Path,
     history: Path,
@@ -170,7 +178,7 @@ def train_chosen(
     ----------
     choice
         What :func:`choose_trial` wrote, in the folder of the trials' folders; None where nothing was searched.
-    options, training
+    options, training, transforms
         As in the config: what holds without a search.
     replicate, output, history, others
         As :func:`popdl.training.train` takes them.
@@ -181,6 +189,7 @@ def train_chosen(
         found = json.loads(choice.read_text(encoding="utf-8"))
         best = found["trials"][found["chosen"]]
         options, training = best["options"], best["training"]
+        transforms = validate(Transforms, best["transforms"], where="transforms")
         if replicate == 0:
             folder = choice.with_suffix("") / str(best["trial"])
             for source, target in (("model.safetensors", output), ("history.csv", history)):
@@ -190,6 +199,7 @@ def train_chosen(
     train(
         options=options,
         training=validate(Training, training, where="training"),
+        transforms=transforms,
         replicate=replicate,
         output=output,
         history=history,

@@ -13,6 +13,7 @@ from popdl.config.application import Application
 from popdl.config.base import validate
 from popdl.config.study import Study
 from popdl.config.training import Training
+from popdl.config.transforms import Transforms
 from popdl.dataset import encode_examples
 from popdl.encoding import Encoder
 from popdl.errors import PopdlError
@@ -92,28 +93,29 @@ def _check_trials(study: Study) -> list[str]:
         return []
     from popdl.search import draw_values
 
-    transforms = None
     if find_spec("torch"):
         from popdl.transforms._pipeline import Pipelines
 
-        transforms = Pipelines.of(study)
+    unchanged = study.transforms.model_dump(mode="json")
     search = study.search.model_dump(mode="json")
     training = study.training.model_dump(mode="json")
     problems = []
     for key, options in study.networks.items():
-        tried = [options]  # those of the config are looked at already
+        tried = [(options, unchanged)]  # those of the config are looked at already
         for trial in range(num_trials(search, key)):
             values = draw_values(trial_over(search, key, trial), trial=trial, seed=study.seed)
             where = (
                 f"search, trial {trial} of {key} ({', '.join(f'{name}: {value}' for name, value in values.items())})"
             )
             try:
-                trial_options, trial_training = changed(key, options, training, values)
+                trial_options, trial_training, lists = changed(key, options, training, unchanged, values)
                 settings = validate(Training, trial_training, where="training")
-                if transforms is None:
+                trial_lists = validate(Transforms, lists, where="transforms")
+                if not find_spec("torch"):
                     continue
-                if trial_options not in tried:
-                    tried.append(trial_options)
+                transforms = Pipelines.of(study.model_copy(update={"transforms": trial_lists}))
+                if (trial_options, lists) not in tried:
+                    tried.append((trial_options, lists))
                     _check_network(key, trial_options, transforms)
                 _check_optimization(key, trial_options, settings, study, transforms)
             except PopdlError as error:

@@ -16,7 +16,8 @@ __all__ = ["changed", "num_trials", "trial_over"]
 def _over(search: Mapping[str, Any] | None, network: str) -> dict[str, Any]:
     """What is searched for one network, in an order of its own."""
     over = (search or {}).get("over", {})
-    return {key: over[key] for key in sorted(over) if key.startswith(("training.", f"networks.{network}."))}
+    own = ("training.", "transforms.", f"networks.{network}.")
+    return {key: over[key] for key in sorted(over) if f"{key}.".startswith(own)}
 
 
 def num_trials(search: Mapping[str, Any] | None, network: str) -> int:
@@ -47,20 +48,26 @@ def trial_over(search: Mapping[str, Any], network: str, trial: int) -> dict[str,
 
 
 def changed(
-    network: str, options: Mapping[str, Any], training: Mapping[str, Any], values: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The options of a network and the settings of its training, with the values of a trial.
+    network: str,
+    options: Mapping[str, Any],
+    training: Mapping[str, Any],
+    transforms: Mapping[str, Any],
+    values: Mapping[str, Any],
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """The options of a network, the settings of its training and its transforms, with the values of a trial.
 
     Parameters
     ----------
     network, options
         The network, as under `networks:` in the config.
-    training
-        The `training:` section, as plain values.
+    training, transforms
+        These sections, as plain values.
     values
         By key, written with dots from the top of the config.
     """
-    settings: dict[str, Any] = copy.deepcopy({"networks": {network: dict(options)}, "training": dict(training)})
+    settings: dict[str, Any] = copy.deepcopy(
+        {"networks": {network: dict(options)}, "training": dict(training), "transforms": dict(transforms)}
+    )
     for key, value in values.items():
         *path, last = key.split(".")
         section = settings
@@ -71,4 +78,4 @@ def changed(
                     f"search.over.{key}: {name} holds a value, not a section; search over the value itself."
                 )
         section[last] = copy.deepcopy(value)
-    return settings["networks"][network], settings["training"]
+    return settings["networks"][network], settings["training"], settings["transforms"]

@@ -15,7 +15,7 @@ __all__ = ["Search"]
 class Search(Section):
     """A search for settings: every trial trains a network once, and the one with the lowest validation loss is kept.
 
-    The test split has no part in it. A search may change any key of `training` (for all networks) and of `networks` (for one).
+    The test split has no part in it. A search may change any key of `training` and of `transforms` (for all networks), and of `networks` (for one).
     """
 
     method: Literal["grid", "random"] = "grid"
@@ -23,7 +23,7 @@ class Search(Section):
     trials: int | None = Field(default=None, ge=1)
     """Trials of each network (`random` only); more of them later leave the earlier ones as they are."""
     over: dict[str, list[Any] | Prior] = Field(min_length=1)
-    """By key, written with dots (`training.learning_rate`, `networks.exchangeable.head`): a list of values or, for `random`, a prior."""
+    """By key, written with dots (`training.learning_rate`, `networks.exchangeable.head`, `transforms`): a list of values or, for `random`, a prior."""
 
     @model_validator(mode="after")
     def _check(self) -> Search:

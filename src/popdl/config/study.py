@@ -248,8 +248,12 @@ class Study(Section):
                 problem = "give each network a key of its own under `networks:`, and search over its options"
             elif section == "targets":
                 problem = "validation losses of different targets, losses or weights cannot be compared"
-            elif section not in ("training", "networks"):
-                problem = "a search changes `training` and `networks` only; write a config for each value, with `inherits:` and a `study:` of its own"
+            elif section == "transforms" and rest not in ("", *Transforms.model_fields):
+                problem = f"there is no such list; {suggestion(rest, Transforms.model_fields)}"
+            elif section == "encoding":
+                problem = "a key that needs other data; search over `transforms`, which crop, filter, sort and reformat too, or write a config for each value, with `inherits:` and a `study:` of its own"
+            elif section not in ("training", "transforms", "networks"):
+                problem = "a search changes `training`, `transforms` and `networks` only; write a config for each value, with `inherits:` and a `study:` of its own"
             if problem:
                 problems.append(f"search.over.{key}: {problem}")
         return problems
