@@ -44,7 +44,7 @@ def test_study_can_be_built(path: Path, request: pytest.FixtureRequest) -> None:
     simulation = study.simulation
 
     parameters = draw(simulation.priors, seeds.generator(study.seed, "parameters", 0))
-    assert set(study.targets) <= {*parameters, *simulation.derived_parameters()}
+    assert set(study.targets) <= {*simulation.labels(parameters), *simulation.computed}
     example = simulation.simulate(parameters, seeds.generator(study.seed, "simulation", 0))
     assert example.genotypes.shape == (len(example.positions), simulation.total_haplotypes)
     assert len(example.positions) > 10

@@ -1,4 +1,4 @@
-"""Individuals in place of their haplotypes, as unphased genotypes show them."""
+"""Make individuals the rows, as unphased genotypes show them: each cell is the number of 1s over the ploidy, as 0, 0.5 or 1 of a diploid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One row of allele frequencies for each population, as pooled sequencing shows it."""
+"""Make populations the rows, as pooled sequencing shows them: each cell is the frequency of the 1 allele."""
 
 from __future__ import annotations
 

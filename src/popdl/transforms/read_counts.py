@@ -1,4 +1,10 @@
-"""Genotypes as sequencing shows them: reads of each allele in place of the alleles themselves."""
+"""Make individuals the rows, as sequencing shows them: each cell is the share of reads with a 1. In prediction, reads follow from the genotypes.
+
+In training the reads are drawn anew every time. Outside of it they come from a hash of the example: an example has the same
+reads in any batch, run and model, and another one has others. This holds for real windows too: their calls are taken for the
+truth, and get the reads that a simulation with these genotypes would get, so that networks see what they were trained on. For
+calls that shall stay as they are, list ``genotypes`` for prediction.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +27,7 @@ __all__ = ["ReadCounts"]
 class ReadCounts(Transform):
     """Make a row of each individual: the share of its reads that show a 1. The number of reads is Poisson, those with a 1 are binomial.
 
-    In training the reads are drawn anew every time. Outside of it they follow from the genotypes of the example: an example has
-    the same reads in any batch, run and model, and another one has others. This holds for real windows too: their calls are taken
-    for the truth, and get the reads that a simulation with these genotypes would get. An individual without a read is missing.
+    Reads have no errors. An individual without a read is missing. The reads of one that is called in part are those of its called alleles.
     """
 
     class Settings(Transform.Settings):
