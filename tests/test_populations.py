@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from popdl.cards import card_text
 from popdl.config.study import build_study
 from popdl.config.transforms import Transforms
 from popdl.errors import PopdlError
@@ -236,6 +237,7 @@ def fit(data, folder: Path, **changes) -> Path:
 def test_a_model_of_two_populations_predicts_from_its_file(data, tmp_path, options) -> None:
     path = fit(data, tmp_path, options=options)
     assert read_card(path)["shape"]["populations"] == [6, 2]
+    assert "6 + 2 haplotypes × ≤ 24 sites" in " ".join(card_text(path).split())
     model, packed = load_model(path), PackedData.from_shards(data["shards"])
     assert model.module.body.shape.populations == (6, 2)
     rows = np.arange(20)
@@ -253,10 +255,12 @@ def test_reads_are_drawn_alike_in_every_prediction(data, tmp_path) -> None:
     reads = Transforms(
         train=[{"name": "read_counts", "coverage": 4}], prediction=[{"name": "read_counts", "coverage": 4}]
     )
-    model = load_model(fit(data, tmp_path, options={"name": "definetti", "h": [["fc", 8]]}, transforms=reads))
+    path = fit(data, tmp_path, options={"name": "definetti", "h": [["fc", 8]]}, transforms=reads)
+    model = load_model(path)
     assert model.card["shape"] == {
         "num_haplotypes": 4, "max_sites": 24, "has_positions": True, "populations": [3, 1], "frequencies": True
     }  # fmt: skip
+    assert "3 + 1 rows of allele frequencies × ≤ 24 sites" in " ".join(card_text(path).split())
     packed = PackedData.from_shards(data["shards"])
     whole = predict_arrays([model], packed, np.arange(40))
     part = predict_arrays([model], packed, np.arange(33, 12, -1))

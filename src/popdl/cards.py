@@ -143,7 +143,10 @@ def _encoding(card: Mapping[str, Any], *, short: bool = False) -> str:
     """The encoding in words."""
     settings = validate(Encoding, card["encoding"]["settings"], where="encoding.settings")
     length = settings.crop_length or card["encoding"]["sequence_length"]
-    words = [f"{card['shape']['num_haplotypes']} haplotypes × ≤ {settings.max_sites} sites of {_number(length)} bp"]
+    shape = card["shape"]
+    rows = " + ".join(map(str, shape.get("populations") or [shape["num_haplotypes"]]))
+    unit = "rows of allele frequencies" if shape.get("frequencies") else "haplotypes"
+    words = [f"{rows} {unit} × ≤ {settings.max_sites} sites of {_number(length)} bp"]
     words.append(f"{settings.alleles} alleles")
     if settings.min_maf:
         words.append(f"MAF ≥ {settings.min_maf:g}")

@@ -28,7 +28,9 @@ def network_catalogue(study: Study | None = None) -> str:
     """
     shape = DEFAULT_SHAPE if study is None else InputShape.of(study)
     positions = "with positions" if shape.has_positions else "without positions"
-    blocks = [f"Networks at {shape.num_haplotypes} haplotypes × {shape.max_sites} sites, {positions}:"]
+    blocks = [
+        f"Networks at {shape.num_haplotypes} {'rows' if shape.frequencies else 'haplotypes'} × {shape.max_sites} sites, {positions}:"
+    ]
     blocks += ["\n".join(_network(name, shape)) for name in plugins.known("networks")]
     if study is not None:
         own = [

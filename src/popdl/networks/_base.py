@@ -180,7 +180,7 @@ def _run(key: str, network: Network, shape: InputShape) -> None:
 
 
 def _size(shape: InputShape) -> str:
-    return f"{shape.num_haplotypes} haplotypes × {shape.max_sites} sites"
+    return f"{shape.num_haplotypes} {'rows' if shape.frequencies else 'haplotypes'} × {shape.max_sites} sites"
 
 
 def describe(key: str, options: Mapping[str, Any]) -> dict[str, Any]:
