@@ -42,6 +42,8 @@ VARIANTS = {
         "h": [["conv", 3, 4], ["fc", 8]],
     },
     "definetti_bare": {"name": "definetti", "phi": [], "g": ["mean"], "h": [["conv", 3, 4], ["fc", 8]]},
+    "site_pairs": {"num_distances": 4, "per_pair": [8, 4], "head": [8]},
+    "site_pairs_bare": {"name": "site_pairs", "num_distances": 9, "per_pair": [8], "head": []},
     "spidna": {"num_blocks": 3, "num_features": 8},
     "spidna_instance": {"name": "spidna", "num_blocks": 3, "num_features": 8, "normalisation": "instance"},
     "spidna_adaptive": {"name": "spidna", "num_blocks": 3, "num_features": 8, "normalisation": "adaptive"},

@@ -85,7 +85,7 @@ class Exchangeable(Network):
         super().__init__(settings, shape)
         if shape.frequencies:
             raise ValueError(
-                "this network compares haplotypes, and `transforms` makes rows of individuals or populations; use definetti, spidna, or one that reads an order"
+                "this network compares haplotypes, and `transforms` makes rows of individuals or populations; use site_pairs, definetti, spidna, or one that reads an order"
             )
         self.counts = shape.populations or (shape.num_haplotypes,)
         num_populations = len(self.counts)
