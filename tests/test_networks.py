@@ -286,3 +286,23 @@ def test_pools_of_definetti_are_what_they_are_called(pool):
         "moments": np.stack([columns.mean(1), (columns**3).mean(1)], axis=1),
     }[pool if isinstance(pool, str) else pool[0]]
     np.testing.assert_allclose(network(genotypes, None, mask).reshape(2, -1, 33).numpy(), expected, atol=1e-6)
+
+
+def test_site_pairs_read_linkage_and_nothing_else_of_alleles():
+    """Which allele is called 1 makes no difference, and who carries them does."""
+    shape = InputShape(num_haplotypes=6, max_sites=33, has_positions=True)
+    network = make("site_pairs", shape).eval()
+    genotypes, positions, mask = batch(shape)
+    genotypes = genotypes.clamp(min=0)
+    before = network(genotypes, positions, mask)
+    flipped = genotypes.clone()
+    flipped[:, :, ::3] = 1 - flipped[:, :, ::3]
+    torch.testing.assert_close(network(flipped * mask.unsqueeze(1), positions, mask), before)
+    moved = genotypes.clone()
+    moved[:, :, ::3] = moved[:, :, ::3].roll(1, dims=1)
+    assert not torch.allclose(network(moved, positions, mask), before)
+
+
+def test_site_pairs_need_a_pair():
+    with pytest.raises(PopdlError, match="a pair needs 2 sites, found 1"):
+        build("site_pairs", {}, InputShape(6, 1, has_positions=True))

@@ -80,9 +80,9 @@ class TestPopulations:
         network = make(key).eval()
         genotypes, positions, mask = batch()
         before = network(genotypes, positions, mask)
-        for rows in (slice(0, 5), slice(5, 8)):
+        for row in (3, 7):
             changed = genotypes.clone()
-            changed[:, rows] = (1 - changed[:, rows]) * mask.unsqueeze(1)
+            changed[:, row] = (1 - changed[:, row]) * mask
             assert not torch.allclose(network(changed, positions, mask), before, atol=1e-4)
 
     def test_examples_and_padding_make_no_difference(self, key: str) -> None:
