@@ -16,7 +16,8 @@ from snakemake.utils import validate as snakemake_validate
 
 from popdl.config import reference, schema
 from popdl.config.application import parse_region
-from popdl.config.reading import MAX_VALUES, numbers_from_strings, read_config, read_yaml
+from popdl.config.base import suggestion
+from popdl.config.reading import MAX_VALUES, in_any_order, numbers_from_strings, read_config, read_yaml
 from popdl.config.study import Study, build_study, load_study, write_study
 from popdl.errors import PopdlError
 
@@ -363,3 +364,22 @@ def test_reference_names_every_key() -> None:
         for key, field in section.model_fields.items():
             assert f"| `{field.alias or key}` | " in page
             assert field.description, f"{section.__name__}.{key} has no description"
+
+
+@pytest.mark.parametrize(
+    ("word", "known", "meant"),
+    [
+        ("SPIDNA", ["cnn", "spidna"], "spidna"),
+        ("loss_weight", ["class_weights", "weight"], "weight"),
+        ("n_epochs", ["max_epochs"], "max_epochs"),
+    ],
+)
+def test_words_of_dnadna_are_understood(word: str, known: list[str], meant: str) -> None:
+    assert suggestion(word, known).startswith(f"did you mean {meant!r}?")
+
+
+def test_the_order_of_populations_is_kept() -> None:
+    values = {"b": 1, "populations": {"z": 2, "a": 1}, "a": [{"num_haplotypes": {"y": 2, "x": 1}}]}
+    ordered = in_any_order(values)
+    assert list(ordered) == ["a", "b", "populations"]
+    assert list(ordered["populations"]) == ["z", "a"] and list(ordered["a"][0]["num_haplotypes"]) == ["y", "x"]

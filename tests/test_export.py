@@ -8,16 +8,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tskit
 import yaml
 from imported import HAPLOTYPES, LENGTH, assert_same, dnadna_dataset, dnadna_section, imported
 
 from popdl import cli
-from popdl.config.study import import_section
+from popdl.config.reading import read_yaml
+from popdl.config.study import import_section, simulation_section
 from popdl.errors import PopdlError
 from popdl.exporting import export
 from popdl.formats._base import LabelledExample
 from popdl.importing import import_shard, survey
-from popdl.store import write_shard
+from popdl.simulation import simulate_shard
+from popdl.store import read_shard, write_shard
 
 
 @pytest.fixture(scope="module")
@@ -132,8 +135,9 @@ def test_examples_without_sites(tmp_path: Path) -> None:
 
 
 def test_refusals(store: tuple[Path, list[LabelledExample]], tmp_path: Path) -> None:
-    with pytest.raises(PopdlError, match="stores hold genotypes, not trees"):
-        export(store[0], tmp_path / "a.trees", to="trees")
+    with pytest.raises(PopdlError, match="these examples were imported, so there are no trees of them"):
+        export(store[0], tmp_path / "trees", to="trees")
+    assert not list(tmp_path.iterdir())
     with pytest.raises(PopdlError, match="neither a shard nor a store"):
         export(tmp_path, tmp_path / "a", to="npz")
     (tmp_path / "there").mkdir()
@@ -146,3 +150,29 @@ def test_command_line(
 ) -> None:
     cli.main(["export", str(store[0]), "--to", "ms", str(tmp_path / "sims.txt")])
     assert "12 examples written" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("changes", [{}, {"min_sites": 30}, {"keep_sites": 12}])
+def test_trees_are_those_of_the_stored_examples(root: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    values = read_yaml(root / "config/test.yaml")["simulation"] | {"num_scenarios": 4, "shard_size": 5} | changes
+    for shard in range(2):
+        simulate_shard(simulation_section(values), seed=3, shard=shard, output=tmp_path / f"store.zarr/shard_{shard}")
+    assert export(tmp_path / "store.zarr", tmp_path / "trees", to="trees") == 8
+    shard = read_shard(tmp_path / "store.zarr/shard_1", kind="simulations")
+    start, stop = shard["offsets"][1:3]
+    trees = tskit.load(tmp_path / "trees/example_6.trees")
+    assert np.array_equal(trees.genotype_matrix(), shard["genotypes"][start:stop])
+    assert np.array_equal(trees.sites_position, shard["positions"][start:stop])
+    labels = (tmp_path / "trees/labels.tsv").read_text().splitlines()
+    assert labels[7].split("\t")[:2] == ["6", "3"] and len(labels) == 9
+
+
+def test_trees_that_cannot_be_made_again_are_refused(root: Path, tmp_path: Path) -> None:
+    values = read_yaml(root / "config/test.yaml")["simulation"] | {"num_scenarios": 1}
+    simulate_shard(simulation_section(values), seed=3, shard=0, output=tmp_path / "shard_0")
+    shard = read_shard(tmp_path / "shard_0", kind="simulations")
+    arrays = {name: shard[name] for name in ("genotypes", "positions", "offsets", "parameters", "scenario")}
+    write_shard(tmp_path / "shard_1", kind="simulations", arrays=arrays, attributes={**shard.attributes, "seed": 4})
+    with pytest.raises(PopdlError, match=r"example 0 comes out differently .* use the versions that made it: popdl"):
+        export(tmp_path / "shard_1", tmp_path / "trees", to="trees")
+    assert not (tmp_path / "trees").exists()

@@ -114,6 +114,12 @@ def test_one_origin_takes_the_place_of_the_other(base: Path, tmp_path: Path) -> 
     assert study.import_ is None and list(study.targets) == ["recent_size"]
 
 
+def test_a_part_of_another_name_takes_nothing_over() -> None:
+    base = {"schedule": {"name": "ReduceLROnPlateau", "patience": 3}, "net": {"name": "cnn", "filters": [1]}}
+    changes = {"schedule": {"name": "OneCycleLR"}, "net": {"name": "cnn", "width": 2}}
+    assert merged(base, changes) == {"schedule": {"name": "OneCycleLR"}, "net": {**base["net"], "width": 2}}
+
+
 def test_merging() -> None:
     base = {"a": {"b": 1, "c": [1, 2]}, "training": {"gradient_clip": 0.5, "patience": 3}, "windows": {"size": 10}}
     changes = {

@@ -167,6 +167,15 @@ def test_check_takes_shapes_that_would_not_fit_into_memory(key):
     assert check(key, {}, InputShape(num_haplotypes=100_000, max_sites=1_000_000, has_positions=True)) > 0
 
 
+def test_a_network_that_forgets_its_number_of_features_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text(
+        "from popdl.networks._base import Network\n\n\nclass Own(Network):\n    def forward(self, g, p, m):\n        return g\n"
+    )
+    with pytest.raises(PopdlError, match=r"__init__\(\) of Own must set self\.num_features"):
+        check("own", {"name": "own.py:Own"}, SHAPE)
+
+
 def test_window_without_sites_gives_finite_features():
     for key in VARIANTS:
         assert torch.isfinite(make(key).eval()(*batch(num_sites=(0, 5)))).all()

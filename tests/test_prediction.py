@@ -6,11 +6,15 @@ import learnable
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+from popdl import plugins
 from popdl.dataset import open_shards, read_array, read_parameters
 from popdl.errors import PopdlError
 from popdl.loader import PackedData
 from popdl.model import load_model
+from popdl.module import PopdlModule, PositionScaling, predict_outputs
+from popdl.networks._base import InputShape
 from popdl.predict_files import predict_files
 from popdl.prediction import predict_arrays, predict_test, predict_windows
 from popdl.realism import assess
@@ -185,3 +189,14 @@ def test_a_vcf_with_too_few_individuals_is_refused(models, tmp_path):
     with pytest.raises(PopdlError, match=r"genome\.vcf"):
         predict_files(models, [genome], application={}, seed=1, output=tmp_path / "out")
     assert not (tmp_path / "out.tsv").exists()
+
+
+@pytest.mark.parametrize("name", plugins.known("networks"))
+def test_nothing_to_predict_is_no_error_for_any_network(name, data):
+    """Not every layer of torch takes a batch of none."""
+    packed = PackedData.from_shards(data["shards"])
+    shape = InputShape(packed.num_haplotypes, packed.max_sites, packed.has_positions)
+    options = {"name": name, **({"filters": [4]} if name == "flagel" else {})}
+    targets = {"size": {"task": "regression", "scale": "log", "mean": 0.0, "sd": 1.0, "classes": []}}
+    module = PopdlModule("net", options, shape=shape, targets=targets, position_scaling=PositionScaling(True, 0.0, 1.0))
+    assert predict_outputs(module, packed, torch.arange(0), batch_size=4).shape == (0, 1)

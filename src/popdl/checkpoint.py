@@ -49,7 +49,12 @@ class Progress:
 
 
 def save_checkpoint(
-    folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, *, fingerprint: str
+    folder: Path,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    *,
+    fingerprint: Mapping[str, str],
 ) -> None:
     """Write the checkpoint whole, replacing the one of the epoch before."""
     tensors = {f"module/{name}": tensor for name, tensor in module.state_dict().items()}
@@ -59,7 +64,7 @@ def save_checkpoint(
         tensors |= {f"optimizer/{number}/{key}": value for key, value in kept.items() if isinstance(value, Tensor)}
         numbers[number] = {key: value for key, value in kept.items() if not isinstance(value, Tensor)}
     state = {
-        "fingerprint": fingerprint,
+        "fingerprint": dict(fingerprint),
         "history": progress.history,
         "best_epoch": progress.best_epoch,
         "best_loss": progress.best_loss,
@@ -87,7 +92,7 @@ def load_checkpoint(
     module: nn.Module,
     optimizer: torch.optim.Optimizer,
     *,
-    fingerprint: str,
+    fingerprint: Mapping[str, str],
     replay: Callable[[Sequence[Mapping[str, float]]], None] = lambda history: None,
 ) -> Progress:
     """Restore module and optimizer from a checkpoint of the very same training; without one, start from the beginning.
@@ -104,8 +109,11 @@ def load_checkpoint(
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         log.warning("%s: the checkpoint is damaged (%s); training starts anew.", path, error)
         return Progress()
-    if state["fingerprint"] != fingerprint:
-        log.warning("%s: the checkpoint belongs to other settings, data or software; training starts anew.", path)
+    if (found := state["fingerprint"]) != fingerprint:
+        differ = sorted(name for name in {*found, *fingerprint} if found.get(name) != fingerprint.get(name))
+        log.warning(
+            "%s: the checkpoint belongs to another training (%s differ); training starts anew.", path, ", ".join(differ)
+        )
         return Progress()
     module.load_state_dict(_under(tensors, "module/"))
     replay(state["history"])

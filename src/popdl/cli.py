@@ -117,8 +117,10 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("path", type=Path, nargs="+", help="a shard, or a store of shards")
     export = command("export", "write simulated or imported examples for other programs", _export)
     export.add_argument("store", type=Path, help="e.g. results/<study>/simulations.zarr, or one shard of it")
-    export.add_argument("--to", choices=["npz", "ms", "trees"], required=True, help="dnadna's npz layout, ms text, …")
-    export.add_argument("output", type=Path, help="a new folder (npz) or file (ms; gzipped if it ends in .gz)")
+    export.add_argument(
+        "--to", choices=["npz", "ms", "trees"], required=True, help="dnadna's npz layout, ms text, or tree sequences"
+    )
+    export.add_argument("output", type=Path, help="a new folder (npz, trees) or file (ms; gzipped if it ends in .gz)")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""Writing a store of raw examples for other programs: dnadna's npz layout, or ms text."""
+"""Writing a store of raw examples for other programs: dnadna's npz layout, ms text, or tree sequences."""
 
 from __future__ import annotations
 
@@ -12,16 +12,23 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import yaml
 
+from popdl.config.study import simulation_section
 from popdl.errors import PopdlError
 from popdl.files import whole, write_text
 from popdl.ms_text import replicate_text
-from popdl.simulators._base import Example
+from popdl.priors import draw
+from popdl.seeds import generator
+from popdl.simulation import MAX_DRAWS
+from popdl.simulators._base import Example, Redrawn, Simulator
 from popdl.store import find_shards, read_shard
+
+if TYPE_CHECKING:
+    import tskit
 
 __all__ = ["FORMATS", "export"]
 
@@ -93,7 +100,7 @@ def export(store: Path, output: Path, *, to: str) -> int:
     store
         The store, or one shard.
     output
-        A new folder for ``npz``, a new file for ``ms`` (gzipped if its name ends in ``.gz``).
+        A new folder for ``npz`` and ``trees``, a new file for ``ms`` (gzipped if its name ends in ``.gz``).
     to
         One of :data:`FORMATS`.
 
@@ -108,7 +115,7 @@ def export(store: Path, output: Path, *, to: str) -> int:
         If the output is there already, the store cannot be read, or the format cannot hold what is in it.
     """
     opened = _Store.open(store)
-    if to != "trees" and output.exists():
+    if output.exists():
         raise PopdlError(f"{output} is there already; export to a new name.")
     FORMATS[to](opened, output)
     return opened.num_examples
@@ -181,9 +188,70 @@ def _ms(store: _Store, output: Path) -> None:
 
 
 def _trees(store: _Store, output: Path) -> None:
-    raise PopdlError(
-        "stores hold genotypes, not trees: simulations keep no tree sequences, so there are none to export; export to npz or ms."
-    )
+    """A tree sequence for each example, and a table of labels.
+
+    Stores keep no trees, but an example is made of its seed and number: it is simulated again, and is its tree sequence only
+    if it has the very genotypes of the store.
+    """
+    digits = len(str(store.num_examples - 1))
+    partial = output.with_name(f".{output.name}.partial-{os.getpid()}")
+    rows = [["example", "scenario", *store.parameters]]
+    try:
+        partial.mkdir(parents=True)
+        for stored, trees in _simulated_again(store):
+            trees.dump(partial / f"example_{stored.number:0{digits}}.trees")
+            rows.append([str(stored.number), str(stored.scenario), *stored.labels])
+        write_text(partial / "labels.tsv", _table(rows, separator="\t"))
+        partial.rename(output)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _simulated_again(store: _Store) -> Iterator[tuple[_Stored, tskit.TreeSequence]]:
+    examples = iter(store)
+    for path in store.shards:
+        made = read_shard(path, kind="simulations").attributes
+        if "simulation" not in made:
+            raise PopdlError(
+                f"{path}: these examples were imported, so there are no trees of them; export to npz or ms."
+            )
+        simulation = simulation_section({**made["simulation"], "num_scenarios": 1})
+        for _ in range(made["num_examples"]):
+            stored = next(examples)
+            parameters = draw(simulation.priors, generator(made["seed"], "parameters", stored.scenario))
+            random = generator(made["seed"], "simulation", stored.number)
+            try:
+                trees = _with_genotypes(simulation, parameters, random, stored.example)
+            except TypeError:
+                raise PopdlError(
+                    f"{path}: simulator {simulation.simulator} makes no tree sequences; export to npz or ms."
+                ) from None
+            if trees is None:
+                raise PopdlError(
+                    f"{path}: example {stored.number} comes out differently when it is simulated again, so its trees are not known; "
+                    f"use the versions that made it: {', '.join(f'{name} {number}' for name, number in made['versions'].items())}."
+                )
+            yield stored, trees
+
+
+def _with_genotypes(
+    simulation: Simulator, parameters: dict[str, float], random: np.random.Generator, example: Example
+) -> tskit.TreeSequence | None:
+    """The first tree sequence that a simulation gives with these genotypes, draws that were not used among those left out."""
+    for _ in range(MAX_DRAWS):
+        try:
+            trees = simulation.tree_sequence(parameters, random)
+        except Redrawn:
+            continue
+        if simulation.keep_sites is not None:
+            trees = trees.delete_sites(np.flatnonzero(~np.isin(trees.sites_position, example.positions)))
+        if np.array_equal(trees.sites_position, example.positions) and np.array_equal(
+            trees.genotype_matrix(), example.genotypes
+        ):
+            return trees
+        if simulation.keep_sites is None and simulation.min_sites is None:
+            return None
+    return None
 
 
 def _table(rows: list[list[str]], *, separator: str) -> str:

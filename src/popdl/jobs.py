@@ -12,6 +12,9 @@ from popdl.errors import PopdlError
 
 __all__ = ["step"]
 
+INTERRUPTED = 130
+"""What a shell says of a process that Ctrl-C has ended."""
+
 
 @contextmanager
 def step(log: str | Path | None = None, *, debug: bool = False) -> Iterator[None]:
@@ -41,6 +44,11 @@ def step(log: str | Path | None = None, *, debug: bool = False) -> Iterator[None
     except PopdlError as error:
         logging.getLogger("popdl").error("%s", error, exc_info=debug)
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        logging.getLogger("popdl").error(
+            "interrupted; run the same again: what is finished stays, and a training goes on."
+        )
+        raise SystemExit(INTERRUPTED) from None
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise

@@ -142,5 +142,6 @@ def predict_outputs(module: PopdlModule, data: PackedData, rows: Tensor, *, batc
     Tensor of shape (num_rows, num_outputs)
     """
     module.eval()
-    outputs = [module(*module.batch(data, part)).float().cpu() for part in rows.split(batch_size)]
-    return torch.cat(outputs) if len(rows) else torch.empty(0, module.heads.num_outputs)
+    if not len(rows):  # not every layer of torch takes a batch of none
+        return torch.empty(0, module.heads.num_outputs)
+    return torch.cat([module(*module.batch(data, part)).float().cpu() for part in rows.split(batch_size)])

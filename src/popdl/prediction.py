@@ -7,7 +7,8 @@ an ensemble are calibrated for the average; those of models that are merely give
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,8 @@ def predict_test(model: Path, *, shards: Sequence[Path], splits: Path, output: P
         TSV with the column ``example``, and for each target ``<t>_true`` and the columns of :func:`predict_arrays`.
     """
     loaded, half_widths = load_models([model])
-    rows, truths, table = _predict_split("test", loaded, half_widths, shards=shards, splits=splits)
+    with _threads_of(loaded):
+        rows, truths, table = _predict_split("test", loaded, half_widths, shards=shards, splits=splits)
     for number, (name, target) in enumerate(_common_scaling(loaded).targets.items()):
         _insert_truth(table, name, target, truths[:, number])
     table.insert(0, "example", rows)
@@ -154,7 +156,8 @@ def combine_replicates(models: Sequence[Path], *, shards: Sequence[Path], splits
         The ensemble, a JSON file in the folder of the models.
     """
     loaded, _ = load_models(models)
-    _, truths, table = _predict_split("validation", loaded, None, shards=shards, splits=splits)
+    with _threads_of(loaded):
+        _, truths, table = _predict_split("validation", loaded, None, shards=shards, splits=splits)
     coverage = loaded[0].card["intervals"]["coverage"]
     half_widths: dict[str, float | None] = {}
     for number, (name, target) in enumerate(_common_scaling(loaded).targets.items()):
@@ -195,7 +198,8 @@ def predict_windows(models: Sequence[Path], *, windows: Path, output: Path, bed:
         there is no prediction, ``strand`` is ``.``; the columns after that are those of the TSV from ``n_sites`` on.
     """
     loaded, half_widths = load_models(models)
-    table = window_table(loaded, windows, half_widths=half_widths)
+    with _threads_of(loaded):
+        table = window_table(loaded, windows, half_widths=half_widths)
     write_text(output, table_text(table))
     write_text(bed, table_text(bed_table(table)))
 
@@ -317,6 +321,17 @@ def _in_parts(
         if progress is not None:
             progress(len(part))
     return pd.concat(tables, ignore_index=True)
+
+
+@contextmanager
+def _threads_of(models: Sequence[Model]) -> Iterator[None]:
+    """As many threads as the training had: sums of floats depend on it, and a study's tables must not depend on how it was run."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(models[0].card.get("training", {}).get("threads", 1))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _device(models: Sequence[Model]) -> torch.device:

@@ -8,7 +8,7 @@ __all__ = ["STAGES"]
 
 STAGES = {
     "simulation": 1,
-    "import": 1,
+    "import": 2,
     "encoding": 1,
     "splits": 1,
     "training": 1,

@@ -88,9 +88,15 @@ def _fill(study: Study, results: Results, write: Callable[..., None], only: Iter
             log.info("%s is there already.", output)
             continue
         write(shard=shard, output=output)
+    log.info("%s: %d of %d shards are there.", results.simulations(0).parent, *_there(study, results))
     paths = [results.simulations(shard) for shard in shards(study)]
     if all(path.exists() for path in paths):
         write_index(paths[0].parent, kind="simulations", shards=paths)
+
+
+def _there(study: Study, results: Results) -> tuple[int, int]:
+    """How many raw shards there are, and how many there will be."""
+    return sum(results.simulations(shard).exists() for shard in shards(study)), len(shards(study))
 
 
 def encode(study: Study, results: Results) -> None:
@@ -110,6 +116,7 @@ def encode(study: Study, results: Results) -> None:
         )
     paths = [results.dataset(shard) for shard in shards(study)]
     write_index(paths[0].parent, kind="dataset", shards=paths)
+    log.info("%s: %d examples are encoded.", paths[0].parent, study.source.num_examples)
 
 
 def split(study: Study, results: Results) -> None:
@@ -237,6 +244,7 @@ def evaluate(study: Study, results: Results) -> None:
         ensembles={name: results.test_predictions(name) for name in predictors(study, results) if name not in names},
     )
     publish_model({name: results.model(name) for name in names}, metrics=results.metrics, output=results.shared_model)
+    log.info("The scores are in %s, the best network is %s.", results.metrics_table, results.shared_model)
 
 
 def apply(study: Study, results: Results) -> None:
@@ -277,3 +285,4 @@ def report(study: Study, results: Results) -> None:
     write_study(study, results.config)
     make_figures(results=results.folder, study=study, output=results.figures)
     write_report(results=results.folder, study=study, output=results.report)
+    log.info("The report is %s.", results.report)

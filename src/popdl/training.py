@@ -162,10 +162,10 @@ def train(
         epoch_size = training.fresh_per_epoch or len(rows["train"])
         schedule = make_schedule(optimizer, training, steps_per_epoch=-(-epoch_size // training.batch_size))
         own = own_parts(training, scaling.to_json())
-        fingerprint = _fingerprint(
+        fingerprint = _fingerprints(
             network=describe(key, options),
             transforms=describe_transforms(transforms),
-            training=training.described(),
+            **{f"training.{name}": value for name, value in training.described().items()},
             seed=run_seed,
             dataset=[shard.digest for shard in opened],
             splits=hashlib.sha256(splits.read_bytes()).hexdigest(),
@@ -296,6 +296,11 @@ def _without_numbers(simulation: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _versions() -> dict[str, str]:
     return {"popdl": __version__, "torch": str(torch.__version__), "numpy": np.__version__}
+
+
+def _fingerprints(**parts: Any) -> dict[str, str]:
+    """One for each part, so that what differs can be named."""
+    return {name: _fingerprint(part=part) for name, part in parts.items()}
 
 
 def _fingerprint(**parts: Any) -> str:

@@ -35,10 +35,35 @@ class Section(BaseModel):
 AnySection = TypeVar("AnySection", bound=Section)
 
 
+DNADNA = {
+    "loss_weight": "weight",
+    "loss_func": "loss",
+    "log_transform": "scale",
+    "n_epochs": "max_epochs",
+    "n_blocks": "num_blocks",
+    "n_features": "num_features",
+    "n_scenarios": "num_scenarios",
+    "n_replicates": "replicates",
+    "n_samples": "num_haplotypes",
+    "size": "individuals",
+    "max_snp": "sites",
+    "keep_polymorphic_only": "polymorphic",
+    "reformat_position": "reformat",
+    "inherit": "inherits",
+    "learned_params": "targets",
+    "dataset_transforms": "transforms",
+    "dataset_splits": "splits",
+}
+"""What dnadna's configs call a key of ours, for those who come from there."""
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """Say which known word was probably meant, and list them all."""
     known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=1)
+    same = {name.lower(): name for name in known}
+    close = [same[word.lower()]] if word.lower() in same else []
+    close += [name for name in (DNADNA.get(word),) if name in known]
+    close += difflib.get_close_matches(word, known, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}known: {', '.join(known) or 'none'}"
 

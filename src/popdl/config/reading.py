@@ -58,11 +58,12 @@ def numbers_from_strings(value: Any) -> Any:
 def in_any_order(value: Any) -> Any:
     """Return ``value`` with the keys of mappings sorted, where their order means nothing: two configs that say the same are equal.
 
-    The order of populations in `num_haplotypes` does mean something: it is that of the columns.
+    The order of populations in `num_haplotypes` and `populations` does mean something: it is that of the columns.
     """
     if isinstance(value, dict):
         return {
-            key: value[key] if key == "num_haplotypes" else in_any_order(value[key]) for key in sorted(value, key=str)
+            key: value[key] if key in ("num_haplotypes", "populations") else in_any_order(value[key])
+            for key in sorted(value, key=str)
         }
     return [in_any_order(item) for item in value] if isinstance(value, list) else value
 
@@ -154,18 +155,28 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 def merged(base: dict[str, Any], changes: dict[str, Any], *, whole: bool = False) -> dict[str, Any]:
     """Return ``base`` with ``changes``: mappings are merged at any depth, all else is replaced, and null takes a key away.
 
-    With ``whole``, mappings are replaced too, as everywhere where a mapping is one choice among several, such as a prior.
+    With ``whole``, mappings are replaced too, as everywhere where a mapping is one choice among several, such as a prior, or an
+    optimizer of another name.
     """
     result = dict(base)
     for key, value in changes.items():
         before = base.get(key)
         if value is None and key in base and key not in NULL_IS_A_VALUE:
             del result[key]
-        elif isinstance(value, dict) and isinstance(before, dict) and key not in WHOLE and not whole:
+        elif (
+            isinstance(value, dict)
+            and isinstance(before, dict)
+            and not (whole or key in WHOLE or _is_another(value, before))
+        ):
             result[key] = merged(before, value, whole=key in OF_WHOLES)
         else:
             result[key] = value
     return result
+
+
+def _is_another(value: dict[str, Any], before: dict[str, Any]) -> bool:
+    """Whether a part takes the place of one of another name, whose options it does not have."""
+    return "name" in value and "name" in before and value["name"] != before["name"]
 
 
 def read_config(path: str | Path) -> dict[str, Any]:

@@ -135,10 +135,10 @@ class Importer(Section):
 
     @cached_property
     def labels(self) -> dict[str, Label]:
-        """Where each parameter's value is found."""
+        """Where each parameter's value is found; by name, as the order of parameters in a config is free."""
         if isinstance(self.parameters, dict):
-            return self.parameters
-        return {name: Label() for name in self.parameters}
+            return dict(sorted(self.parameters.items()))
+        return {name: Label() for name in sorted(self.parameters)}
 
     @property
     def columns(self) -> dict[str, str]:

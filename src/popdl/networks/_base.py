@@ -141,9 +141,14 @@ def build(key: str, options: Mapping[str, Any], shape: InputShape) -> Network:
     """Build the network of a config; a shape that it cannot take raises :class:`PopdlError`."""
     network, settings = settings_of(key, options)
     try:
-        return network(settings, shape)
+        built = network(settings, shape)
     except ValueError as error:
         raise PopdlError(f"networks.{key}: {error}") from None
+    if not isinstance(getattr(built, "num_features", None), int):
+        raise PopdlError(
+            f"networks.{key}: __init__() of {network.__name__} must set self.num_features, the number of features that its forward() returns"
+        )
+    return built
 
 
 def check(key: str, options: Mapping[str, Any], shape: InputShape, *, others: Sequence[InputShape] = ()) -> int:
