@@ -23,6 +23,7 @@ VARIANTS = {
         "head": [],
     },
     "flagel": {"filters": [8, 8], "dropout": 0.0},
+    "flagel_untransposed": {"name": "flagel", "filters": [8, 8], "along": "haplotypes", "pool": [1, 2], "dropout": 0.0},
     "mlp": {"widths": [8]},
     "cnn": {"filters": [4, 8]},
     "cnn_whole": {"name": "cnn", "filters": [4], "width": 2, "stride": 1, "pool": 1, "head": []},
