@@ -181,7 +181,7 @@ def _write_model(path: Path, *, key: str, study: Study, loss: float, statistics:
         "format_version": 1,
         "network": {"key": key, "name": key, "options": {}, "source": None, "sha256": None},
         "shape": {"num_haplotypes": 50, "max_sites": 400, "has_positions": False},
-        "encoding": {},
+        "encoding": {"ploidy": 2, "sequence_length": 1e6, "settings": {}},
         "fingerprint": "x",
         "targets": described_targets(study),
         "positions": None,
