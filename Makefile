@@ -60,7 +60,7 @@ demo: $(INSTALLED)
 
 studies: $(INSTALLED)
 	@for study in $(STUDIES); do $(RUN) snakemake --cores $(CORES) --configfile config/$${study}_small.yaml || exit 1; done
-	$(RUN) popdl.report.studies $(STUDIES:%=config/%_small.yaml)
+	$(RUN) popdl.report.studies $(STUDIES:%=config/%_small.yaml) $(STUDIES:%=config/%.yaml)
 
 lint: $(INSTALLED)
 	$(RUN) ruff check

@@ -34,7 +34,7 @@ OPENING = """# Published studies, repeated
 <!-- Written by `make studies` from the studies' results; edit the configs, or src/popdl/report/studies.py. -->
 
 Each study takes a question, a prior and a network from a paper, and sets popdl's networks and plain baselines on summary statistics beside
-them, on one test split. `config/<study>.yaml` has the authors' setting; its `_small` version, which this page is about, runs on two cores.
+them, on one test split. `config/<study>.yaml` has the authors' setting; its `_small` version runs on two cores.
 *Ours* is the mean ± standard deviation over trainings that differ by seed; the network that was chosen by its validation loss, never by the test
 split, is marked with \\*. *Baseline* is the best of the baselines **on the test split**, ± one bootstrap standard error: a choice in its favour.
 Published figures are of other data or of the full size unless said otherwise.
