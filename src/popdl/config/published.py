@@ -10,7 +10,7 @@ from pydantic import Field
 from popdl.config.base import Section, suggestion
 from popdl.config.training import Target
 
-__all__ = ["Published", "problems"]
+__all__ = ["Published", "published_problems"]
 
 OF_TASK = {"regression": ("r2", "rmse", "mae", "pearson"), "classification": ("accuracy", "auc")}
 
@@ -34,7 +34,7 @@ class Published(Section):
     """Which of the baselines repeats it instead."""
 
 
-def problems(
+def published_problems(
     published: Sequence[Published],
     *,
     targets: Mapping[str, Target],

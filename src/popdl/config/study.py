@@ -12,8 +12,7 @@ from popdl import plugins
 from popdl.config.application import Application
 from popdl.config.base import Section, explain, refusal, suggestion, validate
 from popdl.config.encoding import Encoding
-from popdl.config.published import Published
-from popdl.config.published import problems as published_problems
+from popdl.config.published import Published, published_problems
 from popdl.config.reading import INHERITS, NULL_IS_A_VALUE, numbers_from_strings, read_config
 from popdl.config.search import Search
 from popdl.config.training import Evaluation, Splits, Target, Training
