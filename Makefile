@@ -10,6 +10,10 @@ WORKERS ?= 2
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
+# Published studies, each with a config in a full and in a small size, in the order of docs/studies.md.
+STUDIES ?= theta theta_unsorted theta_exchangeable theta_simulated tajimas_d tajimas_d_unsorted \
+	recombination_rate hotspot introgression sweep three_epoch
+
 # Where pip also looks for torch. PyPI's torch for Linux brings its CUDA libraries (several GB), which a machine
 # without a GPU does not need; the smaller CPU build has its own index:
 #   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -26,10 +30,11 @@ RUN := .venv/bin/python -m
 INSTALLED := .venv/installed-$(shell pwd | cksum | cut -d ' ' -f 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint test-conda test-slurm benchmark docs lock clean
+.PHONY: help demo studies test lint test-conda test-slurm benchmark docs lock clean
 
 help:
 	@echo 'make demo         run the default study and say where its report is (CORES=N limits the cores)'
+	@echo 'make studies      run the published studies in their small sizes, and write docs/studies.md (an hour or two)'
 	@echo 'make test         lint and test, the end-to-end run included (WORKERS=N test processes)'
 	@echo 'make lint         the static checks of `make test` alone'
 	@echo 'make test-conda   run the test study through `snakemake --use-conda` with a stand-in for conda'
@@ -53,6 +58,10 @@ $(INSTALLED): requirements.lock pyproject.toml
 demo: $(INSTALLED)
 	$(RUN) snakemake --cores $(CORES)
 	@echo 'The report is results/demo/report.html'
+
+studies: $(INSTALLED)
+	@for study in $(STUDIES); do $(RUN) snakemake --cores $(CORES) --configfile config/$${study}_small.yaml || exit 1; done
+	$(RUN) popdl.report.studies $(STUDIES:%=config/%_small.yaml) $(STUDIES:%=config/%.yaml)
 
 lint: $(INSTALLED)
 	$(RUN) ruff check

@@ -23,6 +23,7 @@ VARIANTS = {
         "head": [],
     },
     "flagel": {"filters": [8, 8], "dropout": 0.0},
+    "flagel_untransposed": {"name": "flagel", "filters": [8, 8], "along": "haplotypes", "pool": [1, 2], "dropout": 0.0},
     "mlp": {"widths": [8]},
     "cnn": {"filters": [4, 8]},
     "cnn_whole": {"name": "cnn", "filters": [4], "width": 2, "stride": 1, "pool": 1, "head": []},
@@ -226,6 +227,29 @@ def test_homozygosity_is_the_share_of_identical_pairs():
 def test_flagel_refuses_too_few_sites():
     with pytest.raises(PopdlError, match=r"networks\.cnn: filters: 9 sites .* raise encoding.max_sites"):
         build("cnn", {"name": "flagel", "filters": [4] * 4}, InputShape(6, 9, True))
+
+
+def test_flagel_along_haplotypes_is_flagel_on_the_transposed_matrix():
+    options = {"name": "flagel", "filters": [4, 4], "pool": [1, 2]}
+    across = build("cnn", {**options, "along": "haplotypes"}, InputShape(6, 33, False)).eval()
+    along = build("cnn", options, InputShape(33, 6, False)).eval()
+    along.load_state_dict(across.state_dict())
+    genotypes, _, mask = batch(InputShape(6, 33, False), num_sites=(33, 33, 33, 33))
+    everything = torch.ones(4, 6, dtype=torch.bool)
+    torch.testing.assert_close(across(genotypes, None, mask), along(genotypes.mT, None, everything))
+
+
+def test_flagel_drops_after_pools_and_in_the_head():
+    network = build("cnn", {"name": "flagel", "filters": [4, 4], "pool": [1, 2], "head_dropout": 0.5}, SHAPE)
+    parts = {name: part.p for name, part in network.named_modules() if isinstance(part, torch.nn.Dropout)}
+    assert [parts[name] for name in sorted(parts)] == [0.0, 0.25, 0.5, 0.25], parts
+
+
+def test_flagel_needs_a_pool_for_each_convolution():
+    with pytest.raises(
+        PopdlError, match=r"networks\.cnn: pool: expected one number for each of 2 filters, found \[2\]"
+    ):
+        build("cnn", {"name": "flagel", "filters": [4, 4], "pool": [2]}, SHAPE)
 
 
 @pytest.mark.parametrize(

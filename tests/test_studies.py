@@ -10,13 +10,16 @@ import jsonschema
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from popdl import seeds
-from popdl.config.reading import read_config
-from popdl.config.study import build_study
+from popdl.config.reading import INHERITS, read_config
+from popdl.config.study import Study, build_study
 from popdl.encoding import Encoder
+from popdl.importing import read_examples, survey
 from popdl.networks._base import InputShape, build
 from popdl.priors import draw
+from popdl.simulators._base import Example
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDIES = sorted((ROOT / "config").glob("*.yaml"))
@@ -34,19 +37,28 @@ def localised(value: Any, data: Path) -> Any:
     return value
 
 
+def first_example(study: Study) -> Example:
+    """The first example that a study would simulate or import, whose labels are known."""
+    if study.import_ is not None:
+        labelled = read_examples(study.import_, survey(study.import_), 0, 1, seed=study.seed)[0]
+        assert set(study.targets) <= set(labelled.labels)
+        return labelled.example
+    simulation = study.simulation
+    assert simulation is not None
+    parameters = draw(simulation.priors, seeds.generator(study.seed, "parameters", 0))
+    assert set(study.targets) <= {*simulation.labels(parameters), *simulation.computed}
+    return simulation.simulate(parameters, seeds.generator(study.seed, "simulation", 0))
+
+
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_study_can_be_built(path: Path, request: pytest.FixtureRequest) -> None:
     values = read_config(path)
     jsonschema.validate(values, json.loads((ROOT / "workflow/schemas/config.schema.json").read_text()))
-    if "resources/" in path.read_text():
+    if "resources/" in str(values):
         values = localised(values, request.getfixturevalue("data"))
     study = build_study(values)
-    simulation = study.simulation
-
-    parameters = draw(simulation.priors, seeds.generator(study.seed, "parameters", 0))
-    assert set(study.targets) <= {*simulation.labels(parameters), *simulation.computed}
-    example = simulation.simulate(parameters, seeds.generator(study.seed, "simulation", 0))
-    assert example.genotypes.shape == (len(example.positions), simulation.total_haplotypes)
+    example = first_example(study)
+    assert example.genotypes.shape == (len(example.positions), study.source.total_haplotypes)
     assert len(example.positions) > 10
 
     encoder = Encoder.of(study)
@@ -66,3 +78,53 @@ def test_study_can_be_built(path: Path, request: pytest.FixtureRequest) -> None:
 def test_no_two_studies_share_a_results_folder() -> None:
     names = [read_config(path)["study"] for path in STUDIES]
     assert len(set(names)) == len(names)
+
+
+SMALL = [path for path in STUDIES if path.stem.endswith("_small") and path.with_stem(path.stem[:-6]) in STUDIES]
+
+
+@pytest.mark.parametrize("path", SMALL, ids=lambda path: path.stem)
+def test_a_small_study_asks_the_same_question(path: Path) -> None:
+    small, full = read_config(path), read_config(path.with_stem(path.stem[:-6]))
+    if INHERITS not in yaml.safe_load(path.read_text()):
+        pytest.skip("written out, not inherited")
+    assert (small["study"], full["study"]) == (path.stem, path.stem[:-6])
+    assert small["targets"] == full["targets"] and small["description"] == full["description"]
+    assert small.get("published") == full.get("published")
+    for section in {"simulation", "import"} & {*small, *full}:
+        for key in ("parameters", "mutation_rate", "recombination_rate", "sequence_length"):
+            assert small[section].get(key) == full[section].get(key), f"{section}.{key}"
+    assert small["training"]["replicates"] >= 3
+
+
+def published_prior(name: str, number: int) -> dict[str, np.ndarray]:
+    """Draws of a study's labels."""
+    simulation = build_study(read_config(ROOT / "config" / f"{name}.yaml")).simulation
+    assert simulation is not None
+    draws = [
+        simulation.labels(draw(simulation.priors, seeds.generator(1, "parameters", index))) for index in range(number)
+    ]
+    return {key: np.array([labels[key] for labels in draws]) for key in draws[0]}
+
+
+def test_recombination_rate_has_the_prior_of_flagel_et_al() -> None:
+    labels = published_prior("recombination_rate", 500)
+    assert set(labels["population_size"]) == {5000, 10_000, 15_000, 20_000, 50_000}
+    np.testing.assert_allclose(labels["rho"], 4 * labels["population_size"] * labels["recombination_rate"] * 20_000)
+    logarithm = np.log10(labels["recombination_rate"])
+    assert -8 <= logarithm.min() < -7.95 and -6.05 < logarithm.max() <= -6
+    assert abs(logarithm.mean() + 7) < 4 * 2 / np.sqrt(12 * 500)
+
+
+def test_three_epoch_has_the_times_of_flagel_et_al_in_generations() -> None:
+    labels = published_prior("three_epoch", 500)
+    first = labels["time_1"] * labels["size_0"] / 1e4
+    second = (labels["time_2"] - labels["time_1"]) * labels["size_0"] / 1e4
+    assert 100 <= first.min() < 150 and 3450 < first.max() <= 3500
+    assert 1 <= second.min() < 50 and 3450 < second.max() <= 3500
+    assert labels["size_1"].max() <= 5000 and labels["size_2"].max() <= 20_000 and labels["size_0"].max() <= 40_000
+
+
+def test_theta_simulated_has_the_prior_of_flagel_et_al() -> None:
+    theta = published_prior("theta_simulated", 500)["theta"]
+    assert 10 <= theta.min() < 10.5 and 49.5 < theta.max() <= 50

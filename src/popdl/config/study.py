@@ -12,6 +12,7 @@ from popdl import plugins
 from popdl.config.application import Application
 from popdl.config.base import Section, explain, refusal, suggestion, validate
 from popdl.config.encoding import Encoding
+from popdl.config.published import Published, published_problems
 from popdl.config.reading import INHERITS, NULL_IS_A_VALUE, numbers_from_strings, read_config
 from popdl.config.search import Search
 from popdl.config.training import Evaluation, Splits, Target, Training
@@ -92,6 +93,8 @@ class Study(Section):
     """How predictions are judged."""
     applications: dict[Name, Application] = {}
     """The genomes that the trained networks are applied to."""
+    published: list[Published] = []
+    """What others have reported on the same question, shown beside the study's own figures."""
 
     @model_validator(mode="after")
     def _check(self) -> Study:
@@ -113,6 +116,9 @@ class Study(Section):
         if twice := [name for name in files if files.count(name) > 1]:
             problems.append(f"baselines: two of them would write the file {twice[0]}.tsv; leave one out, or rename it")
         problems += self._statistics_problems()
+        problems += published_problems(
+            self.published, targets=self.targets, networks=self.networks, baselines=self.baselines
+        )
         for name, application in self.applications.items():
             problems += [f"applications.{name}.{problem}" for problem in self._application_problems(application)]
         if self.encoding.crop_length is not None and self.encoding.crop_length > self.source.sequence_length:

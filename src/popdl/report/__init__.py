@@ -13,6 +13,7 @@ from popdl.files import write_text
 from popdl.outcomes import Outcomes, read_outcomes
 from popdl.report.answers import application_answers, quality, question, trust
 from popdl.report.bookkeeping import dropped, references, run_times, training_table, versions
+from popdl.report.published import published_table
 from popdl.report.runs import replicates_table, search_tables
 from popdl.report.wording import Figure, badge, count, measured, number, uncertainty
 
@@ -68,6 +69,7 @@ def write_report(*, results: Path, study: Study, output: Path) -> None:
         figures=_figures(outcomes),
         other_networks=[name.replace("/", "_") for name in [*outcomes.networks[1:], *outcomes.ensembles]],
         replicates=replicates_table(outcomes),
+        published=published_table(study, outcomes.metrics),
         search=search_tables(outcomes),
     )
     write_text(output, page)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from popdl.outcomes import Outcomes
 from popdl.splits import read_splits
 from popdl.store import read_shard, shard_paths
 
-__all__ = ["dropped", "references", "run_times", "training_table", "versions"]
+__all__ = ["cpu_seconds", "dropped", "references", "run_times", "training_table", "versions"]
 
 SIMULATION = "simulations"
 REFERENCES = {
@@ -148,16 +149,7 @@ def _dropped_windows(outcomes: Outcomes, name: str) -> Iterator[dict[str, Any]]:
 
 def run_times(outcomes: Outcomes) -> list[dict[str, Any]]:
     """Time and memory of each rule, from Snakemake's benchmark files; empty where the study ran without Snakemake."""
-    folder = outcomes.results.folder / "benchmarks"
-    parts = []
-    for path in sorted(folder.rglob("*.tsv")):
-        table = pd.read_csv(path, sep="\t", na_values=["-", "NA"])
-        if {"s", "max_rss", "cpu_time"} <= set(table.columns):
-            rule = path.relative_to(folder).with_suffix("").parts[0]
-            parts.append(table[["s", "max_rss", "cpu_time"]].astype(float).assign(rule=rule))
-    if not parts:
-        return []
-    jobs = pd.concat(parts)
+    jobs = _jobs(outcomes.results.folder)
     rows = []
     for name, part in jobs.groupby("rule", sort=False):
         rows.append(
@@ -170,6 +162,24 @@ def run_times(outcomes: Outcomes) -> list[dict[str, Any]]:
             }
         )
     return sorted(rows, key=lambda row: -row["cpu"])
+
+
+def cpu_seconds(folder: Path) -> float | None:
+    """CPU time of all jobs of a study whose results are in a folder; None where it ran without Snakemake."""
+    jobs = _jobs(folder)
+    return None if jobs.empty else float(jobs["cpu_time"].sum())
+
+
+def _jobs(folder: Path) -> pd.DataFrame:
+    """Time and memory of each job, from Snakemake's benchmark files."""
+    columns = ["s", "max_rss", "cpu_time"]
+    parts = []
+    for path in sorted((folder / "benchmarks").rglob("*.tsv")):
+        table = pd.read_csv(path, sep="\t", na_values=["-", "NA"])
+        if set(columns) <= set(table.columns):
+            rule = path.relative_to(folder / "benchmarks").with_suffix("").parts[0]
+            parts.append(table[columns].astype(float).assign(rule=rule))
+    return pd.concat(parts) if parts else pd.DataFrame(columns=[*columns, "rule"])
 
 
 def versions(outcomes: Outcomes) -> dict[str, str]:

@@ -1,0 +1,217 @@
+"""The page that shows published studies beside ours, `docs/studies.md`, from the studies' results: no number is typed by hand.
+
+``python -m popdl.report.studies config/theta_small.yaml config/hotspot_small.yaml`` (or ``make studies``, which runs them first) reads
+``results/<study>/metrics.json`` and Snakemake's benchmark files of each. A study without results is listed as not run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from popdl.config.study import Study, load_study
+from popdl.errors import PopdlError
+from popdl.files import write_text
+from popdl.layout import Results
+from popdl.report.bookkeeping import cpu_seconds
+from popdl.report.published import METRICS, Score, best_baseline, of_network, published_table
+from popdl.report.wording import measured, number, uncertainty
+
+__all__ = ["write_studies"]
+
+OPENING = """# Published studies, repeated
+
+<!-- Written by `make studies` from the studies' results; edit the configs, or src/popdl/report/studies.py. -->
+
+Each study takes a question, a prior and a network from a paper, and sets popdl's networks and plain baselines on summary statistics beside
+them, on one test split. `config/<study>.yaml` has the authors' setting; its `_small` version runs on two cores.
+*Ours* is the mean ± standard deviation over trainings that differ by seed; the network that was chosen by its validation loss, never by the test
+split, is marked with \\*. *Baseline* is the best of the baselines **on the test split**, ± one bootstrap standard error: a choice in its favour.
+Published figures are of other data or of the full size unless said otherwise.
+"""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A study with results."""
+
+    config: Path
+    study: Study
+    results: Results
+    metrics: dict[str, Any]
+
+
+def write_studies(configs: Sequence[Path], *, results: Path, output: Path) -> None:
+    """Write the page, and copy the figures that it shows into ``images/`` beside it.
+
+    Parameters
+    ----------
+    configs
+        The studies, in the order of the page.
+    results
+        The folder that holds a folder for each study.
+    output
+        The Markdown file.
+
+    Raises
+    ------
+    PopdlError
+        If a config is not valid, or the results are not those of its study.
+    """
+    finished, missing = [], []
+    for config in configs:
+        study = load_study(config)
+        layout = Results(results / study.study)
+        if not layout.metrics.is_file():
+            missing.append(study.study)
+            continue
+        metrics = json.loads(layout.metrics.read_text(encoding="utf-8"))
+        _check(layout.metrics, study, metrics)
+        finished.append(Finished(config, study, layout, metrics))
+    lines = [OPENING, *_overview(finished), ""]
+    if missing:
+        lines += [f"**Not run yet:** {', '.join(missing)}.", ""]
+    for one in finished:
+        lines += _section(one, output.parent / "images")
+    write_text(output, "\n".join(lines).rstrip() + "\n")
+
+
+def _check(path: Path, study: Study, metrics: dict[str, Any]) -> None:
+    """Refuse results of another version of the config."""
+    trained = {name.rpartition("/")[0] for name, model in metrics["models"].items() if model["kind"] == "network"}
+    if set(study.targets) != set(metrics["targets"]) or set(study.networks) != trained:
+        raise PopdlError(
+            f"{path}: expected results for the targets {', '.join(study.targets)} and the networks {', '.join(study.networks)}, found "
+            f"{', '.join(metrics['targets'])} and {', '.join(sorted(trained))}; run the study again."
+        )
+
+
+def _overview(finished: Sequence[Finished]) -> Iterator[str]:
+    yield "| study | target | measure | network | published | baseline | ours | CPU time |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for one in finished:
+        cpu = _duration(cpu_seconds(one.results.folder))
+        for target in one.study.targets:
+            yield from _rows(one, target, cpu)
+    if finished:
+        days = sorted({_day(one.results.metrics) for one in finished})
+        yield ""
+        yield (
+            f"Run on {' to '.join(dict.fromkeys([days[0], days[-1]]))}; this page was written on a machine with {os.cpu_count()} cores "
+            f"({_processor()}). CPU time is that of all jobs of the study, Snakemake itself left out."
+        )
+
+
+def _rows(one: Finished, target: str, cpu: str) -> Iterator[str]:
+    """One row for each network."""
+    figures = [row for row in published_table(one.study, one.metrics) if row["target"] == target]
+    metric = figures[0]["key"] if figures else _usual_metric(one, target)
+    baseline = best_baseline(one.metrics, target, metric)
+    chosen = one.metrics["best_network"].rpartition("/")[0]
+    for network in one.study.networks:
+        beside = [
+            f"{row['value']:g} ({row['method']})"
+            for row in figures
+            if row["key"] == metric and row["ours"] is not None and row["ours"].name == network
+        ]
+        ours = of_network(one.metrics, network, target, metric)
+        cells = [
+            f"[{one.study.study}](#{one.study.study})",
+            _label(one, target),
+            METRICS[metric],
+            network + (" \\*" if network == chosen else ""),
+            "; ".join(beside) or "–",
+            f"{_score(baseline)} ({baseline.name})" if baseline else "–",
+            _score(ours),
+            cpu,
+        ]
+        yield f"| {' | '.join(cells)} |"
+
+
+def _usual_metric(one: Finished, target: str) -> str:
+    return "r2" if one.metrics["targets"][target]["task"] == "regression" else "accuracy"
+
+
+def _section(one: Finished, images: Path) -> Iterator[str]:
+    study = one.study
+    yield f"## {study.study}\n"
+    yield f"**{one.metrics['verdict']['sentences'][0]}**\n"
+    yield f"{study.description}\n"
+    yield f"```\nsnakemake --cores 2 --configfile {one.config}\n```\n"
+    yield from (f"* {sentence}" for sentence in one.metrics["verdict"]["sentences"][1:])
+    yield f"* {one.metrics['num_test_examples']:,} test examples, scored once."
+    yield ""
+    if figures := published_table(study, one.metrics):
+        yield "| published | target | measure | value | here | by | source |"
+        yield "|---|---|---|---|---|---|---|"
+        for row in figures:
+            by = "–" if row["ours"] is None else row["ours"].name
+            yield (
+                f"| {row['method']} | {_label(one, row['target'])} | {row['metric']} | {row['value']:g} | {_score(row['ours'])} "
+                f"| {by if row['repeated'] else f'{by}, another method'} | {row['source']} |"
+            )
+        yield ""
+    figure = one.results.figures / "baselines.png"
+    if figure.is_file():
+        images.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(figure, images / f"study_{study.study}.png")
+        yield f"![Networks and baselines of {study.study} on the test split](images/study_{study.study}.png)\n"
+
+
+def _label(one: Finished, target: str) -> str:
+    described = one.metrics["targets"][target]
+    return str(described["label"]) + (" (log10)" if described["scale"] == "log" else "")
+
+
+def _score(score: Score | None) -> str:
+    if score is None:
+        return "–"
+    return f"{measured(score.value, score.spread)} {uncertainty(score.spread)}".strip()
+
+
+def _duration(seconds: float | None) -> str:
+    return "–" if seconds is None else f"{number(seconds / 60)} min"
+
+
+def _day(path: Path) -> str:
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC).date().isoformat()
+
+
+def _processor() -> str:
+    """The processor as Linux calls it; elsewhere what Python knows."""
+    try:
+        named = re.search(r"^model name\s*: *(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError:
+        named = None
+    return named.group(1) if named else platform.machine()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the page from the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m popdl.report.studies", description=(__doc__ or "").split("\n\n")[0]
+    )
+    parser.add_argument("configs", nargs="+", type=Path, help="the configs of the studies, in the order of the page")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="default: results")
+    parser.add_argument("--output", type=Path, default=Path("docs/studies.md"), help="default: docs/studies.md")
+    options = parser.parse_args(arguments)
+    try:
+        write_studies(options.configs, results=options.results, output=options.output)
+    except PopdlError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
