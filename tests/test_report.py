@@ -6,9 +6,11 @@ from fabricated import fabricate, study
 from test_evaluation import ERRORS
 
 from popdl.errors import PopdlError
+from popdl.outcomes import read_outcomes
 from popdl.plots.figures import make_figures
 from popdl.report import write_report
-from popdl.report.wording import length, measured, number, uncertainty
+from popdl.report.answers import quality
+from popdl.report.wording import badge, length, measured, number, uncertainty
 
 HOSTILE = '<script>alert("x")</script>'
 VOID = {"meta", "img", "br", "link", "hr", "input"}
@@ -166,3 +168,17 @@ def test_numbers_and_lengths():
     assert [length(value) for value in (1e6, 2.5e6, 20000, 999)] == ["1 Mb", "2.5 Mb", "20 kb", "999 bp"]
     assert measured(0.87132, 0.0125) == "0.871" and uncertainty(0.0125) == "± 0.013"
     assert measured(384.2, 17.6) == "384" and measured(-1e-17, 0.0164) == "−0.000" and measured(0.5, None) == "0.5"
+
+
+def test_too_few_scenarios_are_said_on_the_first_screen(tmp_path):
+    made_up = study(tmp_path, applications=False)
+    results = fabricate(tmp_path / "fabricated", made_up, errors=ERRORS, num_test=7)
+    outcomes = read_outcomes(results.folder, made_up)
+    outcomes.metrics["models"][outcomes.best]["targets"]["event_time"] |= {"n": 6, "num_missing": 1}
+    rows = {row["label"]: row for row in quality(outcomes)}
+    assert {(row["badge"].state, row["badge"].text, row["against"]) for row in rows.values()} == {
+        ("warn", "cannot be said", "")
+    }
+    assert rows["Time of the change"]["detail"].endswith("on 6 that have a value")
+    assert "have a value" not in rows["Recent size"]["detail"]
+    assert badge(outcomes.metrics["verdict"]["outcome"]).text == "Too few test scenarios to say"
