@@ -194,7 +194,7 @@ def test_fabricated_predictions_have_the_error_they_are_asked_for(winning):
         (
             ["better", "worse"],
             "worse",
-            "is worse than the best baseline on 1 of 2 targets, beats the best baseline on 1 of 2",
+            "is worse than the best baseline on 1 of 2 targets, beats it on 1 of 2",
         ),
         (["worse"], "worse", "is worse than the best baseline."),
         (["cannot be said"] * 2, "cannot be said", "cannot be said: too few test scenarios have a value (20 needed)."),

@@ -6,10 +6,12 @@ from fabricated import fabricate, study
 from test_evaluation import ERRORS
 
 from popdl.errors import PopdlError
-from popdl.outcomes import read_outcomes
+from popdl.layout import Results
+from popdl.outcomes import Outcomes, read_outcomes
 from popdl.plots.figures import make_figures
 from popdl.report import write_report
 from popdl.report.answers import quality
+from popdl.report.bookkeeping import references
 from popdl.report.wording import badge, length, measured, number, uncertainty
 
 HOSTILE = '<script>alert("x")</script>'
@@ -168,6 +170,15 @@ def test_numbers_and_lengths():
     assert [length(value) for value in (1e6, 2.5e6, 20000, 999)] == ["1 Mb", "2.5 Mb", "20 kb", "999 bp"]
     assert measured(0.87132, 0.0125) == "0.871" and uncertainty(0.0125) == "± 0.013"
     assert measured(384.2, 17.6) == "384" and measured(-1e-17, 0.0164) == "−0.000" and measured(0.5, None) == "0.5"
+
+
+def test_each_published_network_is_cited_once(tmp_path):
+    networks = {"spidna": {}, "wide": {"name": "custom_cnn"}, "definetti": {}, "mlp": {}}
+    made_up = study(tmp_path, applications=False, networks=networks)
+    cited = references(Outcomes(made_up, Results(tmp_path), {}, {}, {}, {}, {}, None))
+    assert sum("10.1111/1755-0998.13224" in paper for paper in cited) == 1
+    assert sum("NeurIPS 31: 8594" in paper for paper in cited) == 1
+    assert not any("Flagel" in paper for paper in cited)
 
 
 def test_too_few_scenarios_are_said_on_the_first_screen(tmp_path):

@@ -79,10 +79,11 @@ def _overall(best: str, counts: Mapping[str, int]) -> str:
         return (
             f"The network {best} " + ("is worse than" if counts["worse"] else "does not beat") + " the best baseline."
         )
+    bad = counts["worse"] or counts["not distinguishable"]
     parts = {
         "worse": f"is worse than the best baseline on {counts['worse']} of {total} targets",
         "not distinguishable": f"is no better than the best baseline on {counts['not distinguishable']} of {total} targets",
-        "better": f"beats the best baseline on {counts['better']} of {total} targets",
+        "better": f"beats {'it' if bad else 'the best baseline'} on {counts['better']} of {total} targets",
     }
     said = f"The network {best} " + ", ".join(parts[word] for word in parts if counts[word])
     if counts["cannot be said"]:

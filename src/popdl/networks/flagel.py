@@ -34,6 +34,11 @@ class Flagel(Network):
         dropout: float = Field(default=0.25, ge=0, lt=1)
         """Share of units dropped after each convolution and dense layer while training."""
 
+    citation = (
+        "Flagel L., Brandvain Y. & Schrider D.R. (2019) The unreasonable effectiveness of convolutional neural networks in population genetic inference. "
+        "Mol. Biol. Evol. 36: 220–238."
+    )
+
     def __init__(self, settings: Any, shape: InputShape) -> None:
         super().__init__(settings, shape)
         if min([*settings.filters, *settings.position_branch, *settings.head]) < 1:

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from popdl import plugins
 from popdl.importing import read_survey
 from popdl.model import read_card
+from popdl.networks._base import Network, network_name
 from popdl.outcomes import Outcomes
 from popdl.splits import read_splits
 from popdl.store import read_shard, shard_paths
@@ -21,8 +23,6 @@ SIMULATION = "simulations"
 REFERENCES = {
     "msprime": "Baumdicker F. et al. (2022) Efficient ancestry and mutation simulation with msprime 1.0. Genetics 220: iyab229.",
     "stdpopsim": "Adrion J.R. et al. (2020) A community-maintained standard library of population genetic models. eLife 9: e54967.",
-    "exchangeable": "Chan J. et al. (2018) A likelihood-free inference framework for population genetic data using exchangeable neural networks. NeurIPS 31.",
-    "flagel": "Flagel L., Brandvain Y. & Schrider D.R. (2019) The unreasonable effectiveness of convolutional neural networks in population genetic inference. Mol. Biol. Evol. 36: 220–238.",
     "intervals": "Lei J. et al. (2018) Distribution-free predictive inference for regression. J. Am. Stat. Assoc. 113: 1094–1111.",
     "scikit-learn": "Pedregosa F. et al. (2011) Scikit-learn: machine learning in Python. J. Mach. Learn. Res. 12: 2825–2830.",
     "snakemake": "Mölder F. et al. (2021) Sustainable data analysis with Snakemake. F1000Research 10: 33.",
@@ -186,6 +186,12 @@ def references(outcomes: Outcomes) -> list[str]:
     simulator = None if study.simulation is None else study.simulation.simulator
     used = [] if simulator in (None, "command") else ["msprime"]
     used += ["stdpopsim"] if simulator == "stdpopsim" else []
-    used += sorted({str(options.get("name", key)) for key, options in study.networks.items()})
-    used += ["intervals", "scikit-learn", "snakemake"]
-    return [REFERENCES[key] for key in used if key in REFERENCES]
+    networks = [
+        plugins.load("networks", network_name(key, options), Network).citation
+        for key, options in study.networks.items()
+    ]
+    return [
+        *(REFERENCES[key] for key in used),
+        *sorted({citation for citation in networks if citation is not None}),
+        *(REFERENCES[key] for key in ("intervals", "scikit-learn", "snakemake")),
+    ]
