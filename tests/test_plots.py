@@ -183,3 +183,29 @@ def test_the_score_of_a_model_without_one_is_left_blank(ax):
     scores(models, ax, target="s", metric="r2", names=["net", "base"], best="net", label="Size", axis="R²")
     assert [label.get_text() for label in ax.get_yticklabels()] == ["net", "base"]
     assert len(ax.containers) == 1
+
+
+def test_a_baseline_with_a_huge_error_does_not_hide_the_others(ax):
+    """Values beyond −1 are arrows with their number, and no error bar passes the edge or 1."""
+    measured = {"net": (0.9, 0.2), "wide": (-0.5, 3.0), "bad": (-14.2, 7.0)}
+    models = {
+        name: {
+            "kind": "network" if name == "net" else "baseline",
+            "targets": {"s": {"metrics": {"r2": {"value": value, "se": se}}}},
+        }
+        for name, (value, se) in measured.items()
+    }
+    scores(models, ax, target="s", metric="r2", names=list(models), best="net", label="Size", axis="R²")
+    assert -1.2 <= ax.get_xlim()[0] <= -1 and 1 <= ax.get_xlim()[1] <= 1.05
+    arrows = [line for line in ax.lines if line.get_marker() == "<"]
+    assert [line.get_ydata()[0] for line in arrows] == [1, 2] and {line.get_xdata()[0] for line in arrows} == {-1.0}
+    assert [text.get_text() for text in ax.texts] == ["−14.2"]
+    ends = np.concatenate([bar.get_segments()[0][:, 0] for bars in ax.containers for bar in bars[2]])
+    assert len(ax.containers) == 2 and ends.min() >= -1 and ends.max() <= 1
+    assert "below −1" in ax.get_xlabel()
+
+
+def test_scores_within_range_have_no_arrow(ax):
+    models = {"net": {"kind": "network", "targets": {"s": {"metrics": {"r2": {"value": 0.5, "se": 0.1}}}}}}
+    scores(models, ax, target="s", metric="r2", names=["net"], best="net", label="Size", axis="R²")
+    assert ax.get_xlabel() == "R²" and not ax.texts and ax.get_xlim()[0] > -0.1
