@@ -1,3 +1,4 @@
+import json
 import re
 from html.parser import HTMLParser
 
@@ -11,7 +12,7 @@ from popdl.outcomes import Outcomes, read_outcomes
 from popdl.plots.figures import make_figures
 from popdl.report import write_report
 from popdl.report.answers import quality
-from popdl.report.bookkeeping import references
+from popdl.report.bookkeeping import prediction_transforms, references, started_from
 from popdl.report.wording import badge, length, measured, number, uncertainty
 
 HOSTILE = '<script>alert("x")</script>'
@@ -193,3 +194,27 @@ def test_too_few_scenarios_are_said_on_the_first_screen(tmp_path):
     assert rows["Time of the change"]["detail"].endswith("on 6 that have a value")
     assert "have a value" not in rows["Recent size"]["detail"]
     assert badge(outcomes.metrics["verdict"]["outcome"]).text == "Too few test scenarios to say"
+
+
+def test_fine_tuning_and_transforms_in_prediction_are_said(tmp_path):
+    made_up = study(tmp_path, applications=False)
+    results = fabricate(tmp_path / "fabricated", made_up, errors=ERRORS, num_test=30)
+    outcomes = read_outcomes(results.folder, made_up)
+    assert started_from(outcomes) == [] and prediction_transforms(outcomes) == []
+    path = results.model("cnn/0")
+    card = json.loads(json.loads(path.read_bytes()[8:])["__metadata__"]["popdl"])
+    card["initialised_from"] = {"sha256": "0123456789abcdef", "study": "earlier", "network": "flagel"}
+    steps = [["crop", {"sites": 300, "length": None, "where": "centre"}], ["polymorphic", {}]]
+    card["transforms"] = {
+        "prediction": [{"name": name, "options": options, "source": None, "sha256": None} for name, options in steps]
+    }
+    header = json.dumps({"__metadata__": {"popdl": json.dumps(card)}}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    make_figures(results=results.folder, study=made_up, output=results.figures)
+    write_report(results=results.folder, study=made_up, output=results.report)
+    text = words(results)
+    assert "cnn/0, from the network flagel of the study earlier (sha256 0123456789ab…)" in text
+    assert "A test split of another seed may contain examples that this model was trained on" in text
+    assert "cnn/0 saw what transforms.prediction makes" in text
+    assert "in this order: crop (sites: 300, where: centre); polymorphic." in text
+    assert text.count("from the network") == 1, "the other network started from chance"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from popdl.outcomes import Outcomes
 from popdl.splits import read_splits
 from popdl.store import read_shard, shard_paths
 
-__all__ = ["dropped", "references", "run_times", "training_table", "versions"]
+__all__ = ["dropped", "prediction_transforms", "references", "run_times", "started_from", "training_table", "versions"]
 
 SIMULATION = "simulations"
 REFERENCES = {
@@ -48,6 +48,36 @@ def training_table(outcomes: Outcomes) -> list[dict[str, Any]]:
             }
         )
     return sorted(rows, key=lambda row: float(row["validation_loss"]))
+
+
+def started_from(outcomes: Outcomes) -> list[dict[str, Any]]:
+    """Each trained model from which networks started (``training.initialise_from``), with those networks."""
+    models: dict[str, dict[str, Any]] = {}
+    for name in sorted(outcomes.histories):
+        start = read_card(outcomes.results.model(name)).get("initialised_from")
+        if start is not None:
+            model = {
+                "study": start["study"],
+                "network": start["network"],
+                "sha256": start["sha256"][:12],
+                "started": [],
+            }
+            models.setdefault(start["sha256"], model)["started"].append(name)
+    return list(models.values())
+
+
+def prediction_transforms(outcomes: Outcomes) -> list[dict[str, Any]]:
+    """Each list of transforms that networks have in prediction, in words, with those networks; none for an empty list."""
+    networks: dict[tuple[str, ...], list[str]] = {}
+    for name in sorted(outcomes.histories):
+        parts = read_card(outcomes.results.model(name)).get("transforms", {}).get("prediction", [])
+        networks.setdefault(tuple(_in_words(part["name"], part["options"]) for part in parts), []).append(name)
+    return [{"networks": names, "steps": steps} for steps, names in networks.items() if steps]
+
+
+def _in_words(name: str, options: Mapping[str, Any]) -> str:
+    said = ", ".join(f"{key}: {value}" for key, value in options.items() if value is not None)
+    return f"{name} ({said})" if said else name
 
 
 def dropped(outcomes: Outcomes) -> list[dict[str, Any]]:
