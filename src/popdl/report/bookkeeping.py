@@ -12,7 +12,6 @@ import pandas as pd
 from popdl import plugins
 from popdl.importing import read_survey
 from popdl.model import read_card
-from popdl.networks._base import Network, network_name
 from popdl.outcomes import Outcomes
 from popdl.splits import read_splits
 from popdl.store import read_shard, shard_paths
@@ -212,6 +211,8 @@ def versions(outcomes: Outcomes) -> dict[str, str]:
 
 def references(outcomes: Outcomes) -> list[str]:
     """Papers behind the methods that this study used."""
+    from popdl.networks._base import Network, network_name  # needs torch, which takes seconds to import
+
     study = outcomes.study
     simulator = None if study.simulation is None else study.simulation.simulator
     used = [] if simulator in (None, "command") else ["msprime"]
