@@ -191,12 +191,28 @@ def test_fabricated_predictions_have_the_error_they_are_asked_for(winning):
             "not distinguishable",
             "no better than the best baseline on 2 of 2",
         ),
-        (["better", "worse"], "worse", "is worse than the best baseline on 1 of 2 targets, beats it on 1 of 2"),
+        (
+            ["better", "worse"],
+            "worse",
+            "is worse than the best baseline on 1 of 2 targets, beats it on 1 of 2",
+        ),
         (["worse"], "worse", "is worse than the best baseline."),
+        (["cannot be said"] * 2, "cannot be said", "cannot be said: too few test scenarios have a value (20 needed)."),
+        (
+            ["better", "cannot be said"],
+            "partly better",
+            "net/0 beats the best baseline on 1 of 2 targets; on 1 of 2 it",
+        ),
+        (
+            ["cannot be said", "not distinguishable"],
+            "not distinguishable",
+            "is no better than the best baseline on 1 of 2",
+        ),
+        (["worse", "better", "cannot be said"], "worse", "is worse than the best baseline on 1 of 3"),
     ],
 )
 def test_bad_news_come_first(outcomes, expected, sentence):
-    scores = {"metrics": {"accuracy": {"value": 0.5}}}
+    scores = {"metrics": {"accuracy": {"value": 0.5}}, "num_scenarios": 7}
     names = [f"t{number}" for number in range(len(outcomes))]
     models = {model: {"targets": dict.fromkeys(names, scores)} for model in ("net/0", "ridge_sfs")}
     rows = [
@@ -206,3 +222,25 @@ def test_bad_news_come_first(outcomes, expected, sentence):
     verdict = judge("net/0", models, rows, {name: {"label": None, "scale": "linear"} for name in names})
     assert verdict["outcome"] == expected
     assert sentence in verdict["sentences"][0]
+
+
+def test_few_scenarios_are_no_loss(winning, tmp_path):
+    """Seven test scenarios have a value of one target: a large difference there is neither a win nor noise."""
+    results, made_up = winning
+    for name in ("exchangeable/0", "cnn/0", *made_up.baselines):
+        path = results.baseline(name) if name in made_up.baselines else results.test_predictions(name)
+        table = pd.read_csv(path, sep="\t", dtype=str)
+        table.loc[7:, "event_time_true"] = "."
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        table.to_csv(tmp_path / f"{name}.tsv", sep="\t", index=False)
+    verdict = rescore(
+        results,
+        made_up,
+        tmp_path,
+        networks={name: tmp_path / f"{name}.tsv" for name in ("exchangeable/0", "cnn/0")},
+        baselines={name: tmp_path / f"{name}.tsv" for name in made_up.baselines},
+    )["verdict"]
+    assert verdict["targets"]["event_time"]["outcome"] == "cannot be said"
+    assert "cannot be said: only 7 test scenarios have a value (20 needed); R²" in verdict["sentences"][1]
+    assert verdict["outcome"] == "partly better" and "no better" not in verdict["sentences"][0]
+    assert "within the noise" not in " ".join(verdict["sentences"])

@@ -135,5 +135,5 @@ def test_no_difference_is_not_distinguishable():
 
 
 def test_a_handful_of_scenarios_tells_nothing_apart():
-    assert compare(-1.0, np.full(1000, -1.0), num_scenarios=19)["verdict"] == "not distinguishable"
+    assert compare(-1.0, np.full(1000, -1.0), num_scenarios=19)["verdict"] == "cannot be said"
     assert compare(-1.0, np.full(1000, -1.0), num_scenarios=20)["verdict"] == "better"

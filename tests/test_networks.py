@@ -339,3 +339,19 @@ def test_site_pairs_read_linkage_and_nothing_else_of_alleles():
 def test_site_pairs_need_a_pair():
     with pytest.raises(PopdlError, match="a pair needs 2 sites, found 1"):
         build("site_pairs", {}, InputShape(6, 1, has_positions=True))
+
+
+def test_every_published_network_says_what_to_cite() -> None:
+    """What a network's file names in its first lines as its source is what the report asks to cite."""
+    sources = {
+        "exchangeable": "Chan J. et al. (2018)",
+        "definetti": "Chan J. et al. (2018)",
+        "flagel": "Flagel L., Brandvain Y. & Schrider D.R. (2019)",
+        "custom_cnn": "Sanchez T. et al. (2021)",
+        "spidna": "Sanchez T. et al. (2021)",
+    }
+    unpublished = {"cnn", "mlp", "site_pairs"}
+    assert {*sources, *unpublished} == set(plugins.known("networks")), "a new network belongs to one or the other"
+    for name in plugins.known("networks"):
+        citation = settings_of(name, {})[0].citation
+        assert citation is None if name in unpublished else citation.startswith(sources[name]), name

@@ -10,7 +10,7 @@ from popdl.errors import PopdlError
 from popdl.plots import style
 from popdl.plots.figures import make_figures
 from popdl.plots.genome_track import genome_coordinates, genome_track
-from popdl.plots.parity import MANY, parity
+from popdl.plots.parity import DOT, FEW, LARGEST_DOT, MANY, parity
 from popdl.plots.priors import prior_bins
 from popdl.plots.realism import LIMIT, MAX_ROWS, realism, realism_rows
 from popdl.plots.scores import scores
@@ -78,6 +78,26 @@ def test_parity_shows_diagonal_count_and_units(ax):
     np.testing.assert_array_equal(diagonal.get_xdata(), diagonal.get_ydata())
     assert ax.get_xlabel() == "True (individuals)" and ax.get_xlim() == ax.get_ylim()
     assert any("n 95 " in text.get_text() for text in ax.texts), "examples without a truth are not counted"
+
+
+def test_what_lies_beyond_the_axes_is_marked(ax):
+    """The edge is 6 % of the range beyond the prior, at about 760 and 132,000."""
+    table = pd.DataFrame({"s_true": [2e3, 3e3, 4e3, 5e3], "s": [2e3, 3e3, 4e3, 5e5]})
+    table = table.assign(s_low=[1e3, 100.0, 3e3, 4e5], s_high=[3e3, 3e5, 5e3, 6e5])
+    parity(table, ax, target="s", described=SIZE, metrics=METRICS)
+    marks = [
+        (line.get_marker(), line.get_color(), list(line.get_xdata())) for line in ax.lines if len(line.get_xdata())
+    ]
+    intervals, dots = style.COLOURS["band_dark"], style.COLOURS["network"]
+    assert [mark for mark in marks if mark[0] in "v^"] == [
+        ("v", intervals, [3e3]), ("^", intervals, [3e3, 5e3]), ("^", dots, [5e3])
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("count", "size"), [(10, LARGEST_DOT), (FEW // 4, 2 * DOT), (FEW, DOT), (MANY, DOT)])
+def test_few_dots_are_large(ax, count, size):
+    parity(predictions(count), ax, target="s", described=SIZE, metrics=METRICS)
+    assert next(line for line in ax.lines if line.get_marker() == ".").get_markersize() == pytest.approx(size)
 
 
 def test_many_points_are_drawn_as_a_density(ax):
@@ -183,3 +203,29 @@ def test_the_score_of_a_model_without_one_is_left_blank(ax):
     scores(models, ax, target="s", metric="r2", names=["net", "base"], best="net", label="Size", axis="R²")
     assert [label.get_text() for label in ax.get_yticklabels()] == ["net", "base"]
     assert len(ax.containers) == 1
+
+
+def test_a_baseline_with_a_huge_error_does_not_hide_the_others(ax):
+    """Values beyond −1 are arrows with their number, and no error bar passes the edge or 1."""
+    measured = {"net": (0.9, 0.2), "wide": (-0.5, 3.0), "bad": (-14.2, 7.0)}
+    models = {
+        name: {
+            "kind": "network" if name == "net" else "baseline",
+            "targets": {"s": {"metrics": {"r2": {"value": value, "se": se}}}},
+        }
+        for name, (value, se) in measured.items()
+    }
+    scores(models, ax, target="s", metric="r2", names=list(models), best="net", label="Size", axis="R²")
+    assert -1.2 <= ax.get_xlim()[0] <= -1 and 1 <= ax.get_xlim()[1] <= 1.05
+    arrows = [line for line in ax.lines if line.get_marker() == "<"]
+    assert [line.get_ydata()[0] for line in arrows] == [1, 2] and {line.get_xdata()[0] for line in arrows} == {-1.0}
+    assert [text.get_text() for text in ax.texts] == ["−14.2"]
+    ends = np.concatenate([bar.get_segments()[0][:, 0] for bars in ax.containers for bar in bars[2]])
+    assert len(ax.containers) == 2 and ends.min() >= -1 and ends.max() <= 1
+    assert "below −1" in ax.get_xlabel()
+
+
+def test_scores_within_range_have_no_arrow(ax):
+    models = {"net": {"kind": "network", "targets": {"s": {"metrics": {"r2": {"value": 0.5, "se": 0.1}}}}}}
+    scores(models, ax, target="s", metric="r2", names=["net"], best="net", label="Size", axis="R²")
+    assert ax.get_xlabel() == "R²" and not ax.texts and ax.get_xlim()[0] > -0.1

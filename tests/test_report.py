@@ -1,3 +1,4 @@
+import json
 import re
 from html.parser import HTMLParser
 
@@ -6,9 +7,13 @@ from fabricated import fabricate, study
 from test_evaluation import ERRORS
 
 from popdl.errors import PopdlError
+from popdl.layout import Results
+from popdl.outcomes import Outcomes, read_outcomes
 from popdl.plots.figures import make_figures
 from popdl.report import write_report
-from popdl.report.wording import length, measured, number, uncertainty
+from popdl.report.answers import quality
+from popdl.report.bookkeeping import prediction_transforms, references, started_from
+from popdl.report.wording import badge, length, measured, number, uncertainty
 
 HOSTILE = '<script>alert("x")</script>'
 VOID = {"meta", "img", "br", "link", "hr", "input"}
@@ -166,3 +171,50 @@ def test_numbers_and_lengths():
     assert [length(value) for value in (1e6, 2.5e6, 20000, 999)] == ["1 Mb", "2.5 Mb", "20 kb", "999 bp"]
     assert measured(0.87132, 0.0125) == "0.871" and uncertainty(0.0125) == "± 0.013"
     assert measured(384.2, 17.6) == "384" and measured(-1e-17, 0.0164) == "−0.000" and measured(0.5, None) == "0.5"
+
+
+def test_each_published_network_is_cited_once(tmp_path):
+    networks = {"spidna": {}, "wide": {"name": "custom_cnn"}, "definetti": {}, "mlp": {}}
+    made_up = study(tmp_path, applications=False, networks=networks)
+    cited = references(Outcomes(made_up, Results(tmp_path), {}, {}, {}, {}, {}, None))
+    assert sum("10.1111/1755-0998.13224" in paper for paper in cited) == 1
+    assert sum("NeurIPS 31: 8594" in paper for paper in cited) == 1
+    assert not any("Flagel" in paper for paper in cited)
+
+
+def test_too_few_scenarios_are_said_on_the_first_screen(tmp_path):
+    made_up = study(tmp_path, applications=False)
+    results = fabricate(tmp_path / "fabricated", made_up, errors=ERRORS, num_test=7)
+    outcomes = read_outcomes(results.folder, made_up)
+    outcomes.metrics["models"][outcomes.best]["targets"]["event_time"] |= {"n": 6, "num_missing": 1}
+    rows = {row["label"]: row for row in quality(outcomes)}
+    assert {(row["badge"].state, row["badge"].text, row["against"]) for row in rows.values()} == {
+        ("warn", "cannot be said", "")
+    }
+    assert rows["Time of the change"]["detail"].endswith("on 6 that have a value")
+    assert "have a value" not in rows["Recent size"]["detail"]
+    assert badge(outcomes.metrics["verdict"]["outcome"]).text == "Too few test scenarios to say"
+
+
+def test_fine_tuning_and_transforms_in_prediction_are_said(tmp_path):
+    made_up = study(tmp_path, applications=False)
+    results = fabricate(tmp_path / "fabricated", made_up, errors=ERRORS, num_test=30)
+    outcomes = read_outcomes(results.folder, made_up)
+    assert started_from(outcomes) == [] and prediction_transforms(outcomes) == []
+    path = results.model("cnn/0")
+    card = json.loads(json.loads(path.read_bytes()[8:])["__metadata__"]["popdl"])
+    card["initialised_from"] = {"sha256": "0123456789abcdef", "study": "earlier", "network": "flagel"}
+    steps = [["crop", {"sites": 300, "length": None, "where": "centre"}], ["polymorphic", {}]]
+    card["transforms"] = {
+        "prediction": [{"name": name, "options": options, "source": None, "sha256": None} for name, options in steps]
+    }
+    header = json.dumps({"__metadata__": {"popdl": json.dumps(card)}}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    make_figures(results=results.folder, study=made_up, output=results.figures)
+    write_report(results=results.folder, study=made_up, output=results.report)
+    text = words(results)
+    assert "cnn/0, from the network flagel of the study earlier (sha256 0123456789ab…)" in text
+    assert "A test split of another seed may contain examples that this model was trained on" in text
+    assert "cnn/0 saw what transforms.prediction makes" in text
+    assert "in this order: crop (sites: 300, where: centre); polymorphic." in text
+    assert text.count("from the network") == 1, "the other network started from chance"

@@ -11,6 +11,7 @@ from popdl import seeds
 from popdl.scaling import circular_mean, from_scale, turns_around
 
 __all__ = [
+    "FEWEST_SCENARIOS",
     "Metrics",
     "binomial_band",
     "bootstrap",
@@ -161,12 +162,12 @@ def compare(difference: float, resampled: np.ndarray, *, num_scenarios: int) -> 
     -------
     dict
         The ``difference``, its 95 % bootstrap interval ``low`` and ``high``, and a ``verdict``: `better` or `worse` if the
-        interval leaves out zero, else `not distinguishable`; always so below ``FEWEST_SCENARIOS``.
+        interval leaves out zero, else `not distinguishable`; `cannot be said` below ``FEWEST_SCENARIOS``.
     """
     low, high = (float(value) for value in np.nanpercentile(resampled, (2.5, 97.5)))
     verdict = "better" if high < 0 else "worse" if low > 0 else "not distinguishable"
     if num_scenarios < FEWEST_SCENARIOS:
-        verdict = "not distinguishable"
+        verdict = "cannot be said"
     return {"difference": difference, "low": low, "high": high, "verdict": verdict}
 
 

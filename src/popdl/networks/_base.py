@@ -80,6 +80,8 @@ class Network(nn.Module):
     class Settings(Section):
         """Options of the network, in the config under ``networks.<key>``."""
 
+    citation: ClassVar[str | None] = None
+    """The paper that published the network, which the report asks to cite; None where there is none."""
     exchangeable: ClassVar[bool] = False
     """Whether the order of haplotypes, of those of each population, makes no difference."""
 

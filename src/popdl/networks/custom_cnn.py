@@ -56,6 +56,11 @@ class CustomCnn(Network):
         num_layers: int = Field(default=4, ge=0)
         """Convolutions after the branches are joined; each leaves a third of the sites."""
 
+    citation = (
+        "Sanchez T. et al. (2021) Deep learning for population size history inference: design, comparison and combination with approximate Bayesian computation. "
+        "Mol. Ecol. Resour. 21: 2645–2660. doi:10.1111/1755-0998.13224"
+    )
+
     def __init__(self, settings: Any, shape: InputShape) -> None:
         super().__init__(settings, shape)
         width = settings.num_features

@@ -130,6 +130,10 @@ class DeFinetti(Network):
                 raise ValueError("phi, h: no convolution can follow a dense layer, which leaves no sites; put fc last")
             return self
 
+    citation = (
+        "Chan J. et al. (2018) A likelihood-free inference framework for population genetic data using exchangeable neural networks. "
+        "NeurIPS 31: 8594–8605."
+    )
     exchangeable = True
 
     def __init__(self, settings: Any, shape: InputShape) -> None:

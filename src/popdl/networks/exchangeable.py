@@ -79,6 +79,10 @@ class Exchangeable(Network):
                 raise ValueError(f"head: expected positive widths, found {self.head}")
             return self
 
+    citation = (
+        "Chan J. et al. (2018) A likelihood-free inference framework for population genetic data using exchangeable neural networks. "
+        "NeurIPS 31: 8594–8605."
+    )
     exchangeable = True
 
     def __init__(self, settings: Any, shape: InputShape) -> None:

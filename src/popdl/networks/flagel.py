@@ -41,6 +41,11 @@ class Flagel(Network):
         head_dropout: float | None = Field(default=None, ge=0, lt=1)
         """Share for the dense layers on both branches, if it is another one."""
 
+    citation = (
+        "Flagel L., Brandvain Y. & Schrider D.R. (2019) The unreasonable effectiveness of convolutional neural networks in population genetic inference. "
+        "Mol. Biol. Evol. 36: 220–238."
+    )
+
     def __init__(self, settings: Any, shape: InputShape) -> None:
         super().__init__(settings, shape)
         if min([*settings.filters, *settings.position_branch, *settings.head]) < 1:

@@ -50,6 +50,10 @@ class Spidna(Network):
         normalisation: Literal["batch", "instance", "adaptive"] = "batch"
         """What features are normalised over: the batch, each example, or each example and all its features together."""
 
+    citation = (
+        "Sanchez T. et al. (2021) Deep learning for population size history inference: design, comparison and combination with approximate Bayesian computation. "
+        "Mol. Ecol. Resour. 21: 2645–2660. doi:10.1111/1755-0998.13224"
+    )
     exchangeable = True
 
     def __init__(self, settings: Any, shape: InputShape) -> None:

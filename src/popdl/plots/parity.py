@@ -18,11 +18,13 @@ __all__ = ["confusion", "parity"]
 MANY = 1500
 """From here on points would hide each other, and their density is drawn."""
 FEW = 400
-"""Up to here intervals are drawn."""
+"""Up to here intervals are drawn, and the fewer dots there are, the larger."""
+DOT, LARGEST_DOT = 3.5, 8.0
+"""Points."""
 
 
 def parity(predictions: pd.DataFrame, ax: Axes, *, target: str, described: Mapping[str, Any], metrics: Mapping) -> Axes:
-    """Draw predictions of a number against the truth, with the diagonal.
+    """Draw predictions of a number against the truth, with the diagonal; triangles at the edge stand for what goes on beyond it.
 
     Parameters
     ----------
@@ -38,6 +40,7 @@ def parity(predictions: pd.DataFrame, ax: Axes, *, target: str, described: Mappi
     true, predicted = known[f"{target}_true"].to_numpy(), known[target].to_numpy()
     ends = known[[f"{target}_low", f"{target}_high"]].to_numpy().T
     _, _, *both = next_to_prediction(true, predicted, *ends, period=period)
+    reach: tuple[np.ndarray, np.ndarray] | None = None
     # On a circle each prediction is drawn on the turn that is next to its truth.
     near = predicted if period is None else true + turns_around(predicted - true, period)
     low, high = described["low"], described["high"]
@@ -61,6 +64,7 @@ def parity(predictions: pd.DataFrame, ax: Axes, *, target: str, described: Mappi
     else:
         if len(known) <= FEW:
             lengths = np.abs(np.array(both) - predicted)
+            reach = near - lengths[0], near + lengths[1]
             ax.errorbar(
                 true,
                 near,
@@ -70,12 +74,16 @@ def parity(predictions: pd.DataFrame, ax: Axes, *, target: str, described: Mappi
                 elinewidth=0.4,
                 alpha=0.6,
             )
-        ax.plot(true, near, ".", color=COLOURS["network"], markersize=3.5, alpha=0.6, markeredgewidth=0)
+        size = float(np.clip(DOT * np.sqrt(FEW / max(len(known), 1)), DOT, LARGEST_DOT))
+        ax.plot(true, near, ".", color=COLOURS["network"], markersize=size, alpha=0.6, markeredgewidth=0)
     ax.plot([low, high], [low, high], color=COLOURS["truth"], linewidth=0.8, label="truth")
     scale_axis(ax, "x", low=low, high=high, scale=on)
     if period is not None:
         low, high = min(low, (near).min()), max(high, (near).max())
     scale_axis(ax, "y", low=low, high=high, scale=on)
+    if reach is not None:
+        _mark_beyond(ax, true, *reach, colour=COLOURS["band_dark"])
+    _mark_beyond(ax, true, near, near, colour=COLOURS["network"])
     ax.set_aspect("equal")
     ax.set_xlabel(axis_label("True", described["unit"]))
     ax.set_ylabel(axis_label("Predicted", described["unit"]))
@@ -85,6 +93,25 @@ def parity(predictions: pd.DataFrame, ax: Axes, *, target: str, described: Mappi
     small = f"n {len(known)}   R² {values['r2']:.2f}\nRMSE {values['rmse']:.3f}{unit}\nbias {values['bias']:+.3f}{unit}"
     note(ax, small.replace("-", "−"))
     return ax
+
+
+def _mark_beyond(ax: Axes, true: np.ndarray, low: np.ndarray, high: np.ndarray, *, colour: str) -> None:
+    """A triangle at the edge of the plot for each range that reaches beyond it."""
+    bottom, top = ax.get_ylim()
+    for beyond, edge, marker in ((low < bottom, 0, "v"), (high > top, 1, "^")):
+        if not beyond.any():
+            continue
+        [marks] = ax.plot(
+            true[beyond],
+            np.full(int(beyond.sum()), edge),
+            marker,
+            color=colour,
+            markersize=4,
+            markeredgewidth=0,
+            clip_on=False,
+            transform=ax.get_xaxis_transform(),
+        )
+        marks.set_in_layout(False)  # else the layout shrinks the plot
 
 
 def confusion(

@@ -12,7 +12,15 @@ from popdl.errors import PopdlError
 from popdl.files import write_text
 from popdl.outcomes import Outcomes, read_outcomes
 from popdl.report.answers import application_answers, quality, question, trust
-from popdl.report.bookkeeping import dropped, references, run_times, training_table, versions
+from popdl.report.bookkeeping import (
+    dropped,
+    prediction_transforms,
+    references,
+    run_times,
+    started_from,
+    training_table,
+    versions,
+)
 from popdl.report.published import published_table
 from popdl.report.runs import replicates_table, search_tables
 from popdl.report.wording import Figure, badge, count, measured, number, uncertainty
@@ -61,7 +69,9 @@ def write_report(*, results: Path, study: Study, output: Path) -> None:
         metrics=outcomes.metrics,
         targets=outcomes.targets,
         training=training_table(outcomes),
+        started_from=started_from(outcomes),
         dropped=dropped(outcomes),
+        prediction_transforms=prediction_transforms(outcomes),
         run_times=run_times(outcomes),
         versions=versions(outcomes),
         references=references(outcomes),

@@ -18,7 +18,13 @@ __all__ = ["application_answers", "quality", "question", "trust"]
 MOST_WINDOWS = 300
 """Rows of a table of windows in the page; the rest is in the TSV."""
 WORST_STATISTICS = 3
-WORDS = {"better": "better", "not distinguishable": "no better", "worse": "worse", "not compared": "not compared"}
+WORDS = {
+    "better": "better",
+    "not distinguishable": "no better",
+    "worse": "worse",
+    "cannot be said": "cannot be said",
+    "not compared": "not compared",
+}
 
 
 def question(outcomes: Outcomes) -> dict[str, Any]:
@@ -71,6 +77,8 @@ def quality(outcomes: Outcomes) -> list[dict[str, Any]]:
         else:
             headline = f"accuracy {values['accuracy']:.0%}"
             detail = f"{len(described['classes'])} classes"
+        if score["num_missing"]:
+            detail += f"{', ' if detail else ''}on {count(score['n'])} that have a value"
         outcome = verdicts.get(target, {}).get("outcome", "not compared")
         against = verdicts.get(target, {}).get("baseline")
         rows.append(
@@ -79,7 +87,7 @@ def quality(outcomes: Outcomes) -> list[dict[str, Any]]:
                 "headline": headline,
                 "detail": detail,
                 "badge": Badge(badge(outcome).state, WORDS[outcome]),
-                "against": f"than {against}" if against else "",
+                "against": f"than {against}" if against and outcome != "cannot be said" else "",
             }
         )
     return sorted(rows, key=lambda row: ("bad", "warn", "good").index(row["badge"].state))

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from popdl import plugins
 from popdl.importing import read_survey
 from popdl.model import read_card
 from popdl.outcomes import Outcomes
 from popdl.splits import read_splits
 from popdl.store import read_shard, shard_paths
 
-__all__ = ["cpu_seconds", "dropped", "references", "run_times", "training_table", "versions"]
+__all__ = [
+    "cpu_seconds",
+    "dropped",
+    "prediction_transforms",
+    "references",
+    "run_times",
+    "started_from",
+    "training_table",
+    "versions",
+]
 
 SIMULATION = "simulations"
 REFERENCES = {
     "msprime": "Baumdicker F. et al. (2022) Efficient ancestry and mutation simulation with msprime 1.0. Genetics 220: iyab229.",
     "stdpopsim": "Adrion J.R. et al. (2020) A community-maintained standard library of population genetic models. eLife 9: e54967.",
-    "exchangeable": "Chan J. et al. (2018) A likelihood-free inference framework for population genetic data using exchangeable neural networks. NeurIPS 31.",
-    "flagel": "Flagel L., Brandvain Y. & Schrider D.R. (2019) The unreasonable effectiveness of convolutional neural networks in population genetic inference. Mol. Biol. Evol. 36: 220–238.",
     "intervals": "Lei J. et al. (2018) Distribution-free predictive inference for regression. J. Am. Stat. Assoc. 113: 1094–1111.",
     "scikit-learn": "Pedregosa F. et al. (2011) Scikit-learn: machine learning in Python. J. Mach. Learn. Res. 12: 2825–2830.",
     "snakemake": "Mölder F. et al. (2021) Sustainable data analysis with Snakemake. F1000Research 10: 33.",
@@ -49,6 +57,36 @@ def training_table(outcomes: Outcomes) -> list[dict[str, Any]]:
             }
         )
     return sorted(rows, key=lambda row: float(row["validation_loss"]))
+
+
+def started_from(outcomes: Outcomes) -> list[dict[str, Any]]:
+    """Each trained model from which networks started (``training.initialise_from``), with those networks."""
+    models: dict[str, dict[str, Any]] = {}
+    for name in sorted(outcomes.histories):
+        start = read_card(outcomes.results.model(name)).get("initialised_from")
+        if start is not None:
+            model = {
+                "study": start["study"],
+                "network": start["network"],
+                "sha256": start["sha256"][:12],
+                "started": [],
+            }
+            models.setdefault(start["sha256"], model)["started"].append(name)
+    return list(models.values())
+
+
+def prediction_transforms(outcomes: Outcomes) -> list[dict[str, Any]]:
+    """Each list of transforms that networks have in prediction, in words, with those networks; none for an empty list."""
+    networks: dict[tuple[str, ...], list[str]] = {}
+    for name in sorted(outcomes.histories):
+        parts = read_card(outcomes.results.model(name)).get("transforms", {}).get("prediction", [])
+        networks.setdefault(tuple(_in_words(part["name"], part["options"]) for part in parts), []).append(name)
+    return [{"networks": names, "steps": steps} for steps, names in networks.items() if steps]
+
+
+def _in_words(name: str, options: Mapping[str, Any]) -> str:
+    said = ", ".join(f"{key}: {value}" for key, value in options.items() if value is not None)
+    return f"{name} ({said})" if said else name
 
 
 def dropped(outcomes: Outcomes) -> list[dict[str, Any]]:
@@ -192,10 +230,18 @@ def versions(outcomes: Outcomes) -> dict[str, str]:
 
 def references(outcomes: Outcomes) -> list[str]:
     """Papers behind the methods that this study used."""
+    from popdl.networks._base import Network, network_name  # needs torch, which takes seconds to import
+
     study = outcomes.study
     simulator = None if study.simulation is None else study.simulation.simulator
     used = [] if simulator in (None, "command") else ["msprime"]
     used += ["stdpopsim"] if simulator == "stdpopsim" else []
-    used += sorted({str(options.get("name", key)) for key, options in study.networks.items()})
-    used += ["intervals", "scikit-learn", "snakemake"]
-    return [REFERENCES[key] for key in used if key in REFERENCES]
+    networks = [
+        plugins.load("networks", network_name(key, options), Network).citation
+        for key, options in study.networks.items()
+    ]
+    return [
+        *(REFERENCES[key] for key in used),
+        *sorted({citation for citation in networks if citation is not None}),
+        *(REFERENCES[key] for key in ("intervals", "scikit-learn", "snakemake")),
+    ]

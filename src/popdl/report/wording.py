@@ -36,6 +36,7 @@ def badge(outcome: str) -> Badge:
         "partly better": Badge("good", "Beats the baselines in part"),
         "not distinguishable": Badge("warn", "No better than a baseline"),
         "worse": Badge("bad", "Worse than a baseline"),
+        "cannot be said": Badge("warn", "Too few test scenarios to say"),
         "not compared": Badge("warn", "Not compared with any baseline"),
     }[outcome]
 
