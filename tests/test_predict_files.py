@@ -48,9 +48,9 @@ def stores(data: dict, tmp_path: Path) -> tuple[Path, Path]:
     return encoded, raw
 
 
-def genome(path: Path, *, every: int = 40) -> Path:
+def genome(path: Path, *, every: int = 40, num_individuals: int = learnable.HAPLOTYPES // 2) -> Path:
     """A VCF of three windows of 1,000 bp with a site every few bp."""
-    names = [f"ind_{number}" for number in range(learnable.HAPLOTYPES // 2)]
+    names = [f"ind_{number}" for number in range(num_individuals)]
     lines = [
         "##fileformat=VCFv4.2",
         "##contig=<ID=20,length=3000>",
@@ -73,6 +73,40 @@ def refused(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> str:
         main(arguments)
     assert error.value.code == 2
     return capfd.readouterr().err
+
+
+def test_a_number_of_all_individuals_is_drawn(model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = str(genome(tmp_path / "a.vcf", num_individuals=9))
+    command = ["predict", str(model), path, "--output", str(tmp_path / "out")]
+    assert "9 individuals are chosen, but the networks take 4 (8 haplotypes of ploidy 2); use --number 4." in refused(
+        command, capfd
+    )
+    assert "9 samples, but --number asks for 10; lower it." in refused([*command, "--number", "10"], capfd)
+    carrying = set()
+    for seed in range(8):  # only the first individual carries anything: draws differ in whether it is there
+        main([*command, "--number", "4", "--seed", str(seed)])
+        text = (tmp_path / "out.tsv").read_text()
+        carrying.add(int(read(tmp_path / "out.tsv")["n_sites"].sum()) > 0)
+        main([*command, "--number", "4", "--seed", str(seed)])
+        assert (tmp_path / "out.tsv").read_text() == text
+    assert carrying == {True, False}
+
+
+def test_messages_name_options(model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = str(genome(tmp_path / "a.vcf"))
+    for arguments, message in (
+        (["--window-size", "500"], "--window-size: 500 bp, but the networks were trained on 1000 bp"),
+        (["--window-size", "-1"], "--window-size: Input should be greater than 0"),
+        (["--window-sites", "3"], "--window-sites: 3, but the networks were trained on up to 24 sites"),
+        (["--step", "1.5"], "--step: 1.5, expected a whole number"),
+        (["--region", "21"], "--region: there is no contig '21'"),
+        (["--panel", "panel.txt"], "--panel and --population belong together"),
+        (["--population", "CEU"], "--panel and --population belong together"),
+        (["--panel", "p", "--population", "CEU", "--samples", "s"], "--samples: not allowed with argument --panel"),
+    ):
+        found = refused(["predict", str(model), path, "--output", str(tmp_path / "out"), *arguments], capfd)
+        assert message in found
+        assert "windows." not in found and "the config is not valid" not in found
 
 
 def test_a_store_gives_a_row_per_example(model: Path, data: dict, stores: tuple[Path, Path], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +34,20 @@ __all__ = ["Device", "predict_files"]
 Device = Literal["auto", "cpu", "cuda"]
 BED_COLUMNS = 6
 """The columns of a BED file that have a fixed place."""
+OPTIONS = {
+    "predict: the config is not valid:": "popdl predict: these options cannot be used:",
+    "set samples.number to": "use --number",
+    "samples.number": "--number",
+    "samples.names or samples.file": "--samples",
+    "samples:": "--samples:",
+    "ancestral:": "--ancestral:",
+    "`build`": "`--build`",
+    "regions:": "--region:",
+    "windows.size": "--window-size",
+    "windows.sites": "--window-sites",
+    "windows.step": "--step",
+}
+"""How the command line names what messages call by the key of a config; the longer one first."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +85,13 @@ class _Work:
             windows["size"] = self.encoder.sequence_length
         samples = {key: value for key, value in values.get("samples", {}).items() if value is not None}
         values |= {"vcf": vcf, "windows": windows, "ploidy": self.encoder.ploidy}
-        checked = validate(Application, values | ({"samples": samples} if samples else {}), where="predict")
         with tempfile.TemporaryDirectory() as folder:
             shard = Path(folder) / "windows"
-            encode_windows(vcf, application=checked, encoder=self.encoder, seed=self.seed, output=shard)
+            try:
+                checked = validate(Application, values | ({"samples": samples} if samples else {}), where="predict")
+                encode_windows(vcf, application=checked, encoder=self.encoder, seed=self.seed, output=shard)
+            except PopdlError as error:
+                raise PopdlError(_in_options(str(error))) from None
             return window_table(self.models, shard, **self._how)
 
     def _examples(self, shard: Path) -> pd.DataFrame:
@@ -167,6 +185,12 @@ def predict_files(
         partials = {path: stack.enter_context(whole(path)) for path in texts}
         for path, text in texts.items():
             partials[path].write_text(text, encoding="utf-8")
+
+
+def _in_options(message: str) -> str:
+    """A message about an application with the options of the command line in the place of keys."""
+    keys = "|".join(map(re.escape, OPTIONS))
+    return re.sub(rf"(?<![\w./-])(?:{keys})(?!\w)", lambda found: OPTIONS[found[0]], message)
 
 
 def _is_given(value: Any) -> bool:
