@@ -198,6 +198,9 @@ def test_windows_of_a_study_are_predicted_as_a_genome(model: Path, data: dict, t
 
 def test_what_cannot_be_predicted_together_or_at_all(model: Path, stores: tuple[Path, Path], tmp_path: Path) -> None:
     path = genome(tmp_path / "a.vcf")
+    copy = Path(shutil.copy(model, tmp_path / "copy.safetensors"))
+    for name in ("a.npz", "a.yml", "net.pth"):
+        (tmp_path / name).touch()
     for models, inputs, application, message in (
         ([model], [path, stores[0]], {}, r"a\.vcf gives windows of a genome, .*dataset\.zarr gives examples"),
         (
@@ -208,8 +211,14 @@ def test_what_cannot_be_predicted_together_or_at_all(model: Path, stores: tuple[
         ),
         ([], [path], {}, r"a\.vcf: there is no model \(\.safetensors\) among these files"),
         ([model], [], {}, r"model\.safetensors: there is nothing to predict"),
-        ([model], [tmp_path / "absent.vcf"], {}, r"absent\.vcf"),
-        ([model], [tmp_path], {}, str(tmp_path)),
+        ([model], [path, tmp_path / "absent.vcf"], {"windows": {"size": -1}}, r"absent\.vcf: there is no such file"),
+        ([tmp_path / "absent.safetensors"], [path], {}, r"absent\.safetensors: there is no such file"),
+        ([model], [tmp_path], {}, f"{tmp_path}: this folder is no store of examples"),
+        ([model], [tmp_path / "a.npz"], {}, r"a\.npz: npz files are imported .*from_dnadna\.md#predicting"),
+        ([model], [tmp_path / "a.yml"], {}, r"a\.yml: a config cannot be predicted.*from_dnadna\.md#predicting"),
+        ([model], [tmp_path / "net.pth"], {}, r"weights of dnadna cannot be taken over \(they are pickles"),
+        ([model, model], [path], {}, r"this is the same model as .*model\.safetensors, which would count twice"),
+        ([model, copy], [path], {}, r"copy\.safetensors: this is the same model as .*model\.safetensors"),
     ):
         with pytest.raises(PopdlError, match=message):
             predict_files(models, inputs, application=application, seed=1, output=tmp_path / "out")

@@ -32,6 +32,8 @@ from popdl.windows import encode_windows
 __all__ = ["Device", "predict_files"]
 
 Device = Literal["auto", "cpu", "cuda"]
+WEIGHTS = (".pth", ".pt", ".ckpt")
+"""How files of torch end."""
 BED_COLUMNS = 6
 """The columns of a BED file that have a fixed place."""
 OPTIONS = {
@@ -158,6 +160,11 @@ def predict_files(
         given = ", ".join(map(str, [*models, *inputs])) or "no file"
         missing = "nothing to predict (a VCF, or a store of examples)" if models else "no model (.safetensors)"
         raise PopdlError(f"{given}: there is {missing} among these files; give both.")
+    for path in [*models, *inputs]:
+        if not path.exists():
+            raise PopdlError(f"{path}: there is no such file or folder; correct the name.")
+    for path in inputs:
+        _refuse_foreign(path)
     windows = [not _is_store(path) or _holds_windows(path) for path in inputs]
     if len(set(windows)) > 1:
         one, other = inputs[windows.index(True)], inputs[windows.index(False)]
@@ -168,6 +175,7 @@ def predict_files(
         )
     with _machine(device, threads) as place:
         loaded, half_widths = load_models(models, trust=trust)
+        _refuse_twice(loaded)
         loaded = [replace(model, module=model.module.to(place)) for model in loaded]
         with tqdm(unit="example", disable=not sys.stderr.isatty()) as bar:
             work = _Work(loaded, half_widths, application, seed, batch_size, bar.update)
@@ -196,6 +204,38 @@ def _in_options(message: str) -> str:
 def _is_given(value: Any) -> bool:
     """Whether anything in an application is not None."""
     return any(map(_is_given, value.values())) if isinstance(value, Mapping) else value is not None
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Refuse what is neither a genome nor a store by saying what to do with it."""
+    guide = "docs/from_dnadna.md#predicting shows how"
+    if path.suffix in WEIGHTS:
+        raise PopdlError(
+            f"{path}: weights of dnadna cannot be taken over (they are pickles, which popdl never opens); train the network anew."
+        )
+    if path.suffix == ".npz":
+        raise PopdlError(f"{path}: npz files are imported before they are predicted; {guide}.")
+    if path.suffix in (".yaml", ".yml"):
+        raise PopdlError(
+            f"{path}: a config cannot be predicted; `popdl import` the data set and give its store; {guide}."
+        )
+    if path.is_dir() and not _is_store(path):
+        raise PopdlError(
+            f"{path}: this folder is no store of examples; give one, e.g. results/<study>/simulations.zarr. "
+            f"Files of other programs are imported first; {guide}."
+        )
+
+
+def _refuse_twice(models: Sequence[Model]) -> None:
+    """Refuse to average a model with itself."""
+    seen: dict[str, Path] = {}
+    for model in models:
+        digest = model.card["weights_sha256"]
+        if digest in seen:
+            raise PopdlError(
+                f"{model.path}: this is the same model as {seen[digest]}, which would count twice; give it once."
+            )
+        seen[digest] = model.path
 
 
 def _is_store(path: Path) -> bool:
