@@ -115,7 +115,8 @@ def test_a_store_gives_a_row_per_example(model: Path, data: dict, stores: tuple[
     predict_files([model], [raw], **CHOICES, output=tmp_path / "raw", batch_size=7)
     assert not (tmp_path / "encoded.bed").exists()
     table = read(tmp_path / "encoded.tsv")
-    pd.testing.assert_frame_equal(read(tmp_path / "raw.tsv"), table, rtol=1e-4)
+    assert table.pop("file").tolist() == [str(encoded)] * len(table)
+    pd.testing.assert_frame_equal(read(tmp_path / "raw.tsv").drop(columns="file"), table, rtol=1e-4)
     assert list(table.columns) == [
         *("example", "scenario", "n_sites", "size_true", "size", "size_low", "size_high"),
         *("kind_true", "kind", "kind_p_even", "kind_p_rare", "outside_domain", "domain_percentile"),
@@ -139,7 +140,7 @@ def test_one_shard_has_the_rows_that_it_has_in_its_store(
     whole, parts = read(tmp_path / "whole.tsv"), read(tmp_path / "parts.tsv")
     assert parts["file"].tolist() == [str(raw / "shard_1")] * 60 + [str(encoded / "shard_0")] * 60
     again = parts.drop(columns="file").sort_values("example", ignore_index=True)
-    pd.testing.assert_frame_equal(again, whole, rtol=1e-4)
+    pd.testing.assert_frame_equal(again, whole.drop(columns="file"), rtol=1e-4)
 
 
 def test_several_genomes_fill_one_table(model: Path, tmp_path: Path) -> None:
@@ -148,11 +149,10 @@ def test_several_genomes_fill_one_table(model: Path, tmp_path: Path) -> None:
     for path in paths:
         predict_files([model], [path], **CHOICES, output=tmp_path / path.stem)
         alone.append((tmp_path / f"{path.stem}.tsv").read_text().splitlines())
-        assert "file" not in alone[-1][0]
     predict_files([model], paths, **CHOICES, output=tmp_path / "both")
     lines = (tmp_path / "both.tsv").read_text().splitlines()
-    rows = [f"{path}\t{row}" for path, table in zip(paths, alone, strict=True) for row in table[1:]]
-    assert lines == [f"file\t{alone[0][0]}", *rows]
+    assert lines == [*alone[0], *alone[1][1:]]
+    assert lines[0].startswith("file\tcontig") and lines[1].startswith(f"{paths[0]}\t20")
     bed = read(tmp_path / "both.bed")
     assert list(bed.columns[:8]) == ["#chrom", "start", "end", "name", "score", "strand", "file", "n_sites"]
     assert bed["file"].tolist() == [str(paths[0])] * 3 + [str(paths[1])] * 3
@@ -161,15 +161,33 @@ def test_several_genomes_fill_one_table(model: Path, tmp_path: Path) -> None:
 def test_appending_gives_what_one_run_gives(model: Path, tmp_path: Path) -> None:
     paths = [genome(tmp_path / "a.vcf"), genome(tmp_path / "b.vcf", every=60)]
     predict_files([model], paths, **CHOICES, output=tmp_path / "once")
-    for path in paths:
-        predict_files([model], [path], **CHOICES, output=tmp_path / "twice", append=True)
+    for path, append in zip(paths, (False, True), strict=True):
+        predict_files([model], [path], **CHOICES, output=tmp_path / "twice", append=append)
     for ending in ("tsv", "bed"):
         assert (tmp_path / f"twice.{ending}").read_text() == (tmp_path / f"once.{ending}").read_text()
 
 
-def test_appending_to_other_columns_is_refused(model: Path, stores: tuple[Path, Path], tmp_path: Path) -> None:
+def test_examples_are_appended_and_never_twice(model: Path, stores: tuple[Path, Path], tmp_path: Path) -> None:
+    for store in stores:
+        predict_files([model], [store], **CHOICES, output=tmp_path / "out", append=True)
+    before = (tmp_path / "out.tsv").read_text()
+    assert len(read(tmp_path / "out.tsv")) == 240
+    with pytest.raises(PopdlError, match=r"simulations\.zarr: --append: its rows are in .*out\.tsv already"):
+        predict_files([model], [stores[1]], **CHOICES, output=tmp_path / "out", append=True)
+    assert (tmp_path / "out.tsv").read_text() == before
+    with pytest.raises(PopdlError, match=r"dataset\.zarr: this file is given twice"):
+        predict_files([model], [stores[0], stores[0]], **CHOICES, output=tmp_path / "out")
+
+
+def test_appending_to_other_columns_is_refused_before_any_work(
+    model: Path, stores: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = genome(tmp_path / "a.vcf")
     predict_files([model], [path], **CHOICES, output=tmp_path / "out")
+    for ending in ("tsv", "bed"):  # as the workflow writes it
+        table = pd.read_csv(tmp_path / f"out.{ending}", sep="\t", dtype=str).drop(columns="file")
+        table.to_csv(tmp_path / f"out.{ending}", sep="\t", index=False)
+    monkeypatch.setattr("popdl.predict_files._Work.table", lambda *_: pytest.fail("predicted"))
     before = [(tmp_path / f"out.{ending}").read_bytes() for ending in ("tsv", "bed")]
     for inputs in ([path], [stores[0]]):
         with pytest.raises(PopdlError, match=r"out\.tsv: --append needs a table with the columns .*only in one"):
@@ -253,7 +271,8 @@ def test_on_the_command_line(
     paths = [str(genome(tmp_path / "a.vcf")), str(genome(tmp_path / "b.vcf"))]
     main(["predict", str(model), *paths, "--output", str(tmp_path / "out.tsv"), "--batch-size", "2", "--threads", "1"])
     assert (tmp_path / "out.tsv").exists() and (tmp_path / "out.bed").exists()
-    main(["predict", str(model), paths[0], "--output", str(tmp_path / "out.tsv"), "--append", "--device", "cpu"])
+    third = str(genome(tmp_path / "c.vcf"))
+    main(["predict", str(model), third, "--output", str(tmp_path / "out.tsv"), "--append", "--device", "cpu"])
     assert len(read(tmp_path / "out.tsv")) == 9
     assert "there is nothing to predict" in refused(["predict", str(model), "--output", str(tmp_path / "none")], capfd)
     for wrong in (["--batch-size", "0"], ["--threads", "x"], ["--device", "tpu"]):

@@ -25,7 +25,7 @@ from popdl.errors import PopdlError
 from popdl.files import whole
 from popdl.model import Model
 from popdl.plugins import Trust
-from popdl.prediction import BATCH_SIZE, Progress, bed_table, example_table, table_text, window_table
+from popdl.prediction import BATCH_SIZE, Progress, bed_table, example_table, table_columns, table_text, window_table
 from popdl.store import MANIFEST, find_shards, read_shard, shard_paths
 from popdl.windows import encode_windows
 
@@ -137,10 +137,10 @@ def predict_files(
         Seed of the draw of individuals and of random crops.
     output
         Name of the files without their endings: ``<output>.tsv``, with the columns of
-        :func:`popdl.prediction.predict_windows` or :func:`popdl.prediction.example_table`, and for windows ``<output>.bed``. With
-        several inputs, or with ``append``, a column ``file`` says which one a row is of.
+        :func:`popdl.prediction.predict_windows` or :func:`popdl.prediction.example_table`, and for windows ``<output>.bed``. A
+        column ``file`` says which input a row is of.
     append
-        Add the rows to files that are there.
+        Add the rows to files that are there; an input whose rows they hold already is refused.
     device
         ``auto`` takes the GPU that it finds.
     threads
@@ -173,9 +173,13 @@ def predict_files(
         raise PopdlError(
             f"{inputs[0]}: samples, regions and windows are chosen for genomes; leave them out for a store."
         )
+    if len(set(inputs)) < len(inputs):
+        raise PopdlError(f"{max(inputs, key=inputs.count)}: this file is given twice; give it once.")
     with _machine(device, threads) as place:
         loaded, half_widths = load_models(models, trust=trust)
         _refuse_twice(loaded)
+        if append:
+            _check_table(output.with_name(output.name + ".tsv"), loaded, inputs, windows=windows[0])
         loaded = [replace(model, module=model.module.to(place)) for model in loaded]
         with tqdm(unit="example", disable=not sys.stderr.isatty()) as bar:
             work = _Work(loaded, half_widths, application, seed, batch_size, bar.update)
@@ -185,8 +189,7 @@ def predict_files(
                 table = work.table(path)
                 made = {".tsv": (table, 0), **({".bed": (bed_table(table), BED_COLUMNS)} if windows[0] else {})}
                 for ending, (part, place_of_file) in made.items():
-                    if append or len(inputs) > 1:
-                        part.insert(place_of_file, "file", str(path))
+                    part.insert(place_of_file, "file", str(path))
                     written.setdefault(output.with_name(output.name + ending), []).append(part)
     texts = {path: _text(path, pd.concat(parts, ignore_index=True), append) for path, parts in written.items()}
     with ExitStack() as stack:
@@ -260,6 +263,31 @@ def _machine(device: Device, threads: int | None) -> Iterator[torch.device]:
         torch.set_num_threads(before)
 
 
+def _check_table(path: Path, models: Sequence[Model], inputs: Sequence[Path], *, windows: bool) -> None:
+    """Refuse to append to a table of something else, or what is there already: before any work."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8") as file:
+        found = file.readline().rstrip("\n").split("\t")
+    expected = ["file", *table_columns(models, windows=windows)]
+    truths = {f"{name}_true" for name in models[0].card["targets"]}  # only the rows tell whether they are there
+    if [name for name in found if windows or name not in truths] != expected:
+        raise _other_columns(path, expected, found)
+    there = set(pd.read_csv(path, sep="\t", usecols=["file"], dtype=str)["file"])
+    for name in inputs:
+        if str(name) in there:
+            raise PopdlError(f"{name}: --append: its rows are in {path} already; leave it out, or write another file.")
+
+
+def _other_columns(path: Path, expected: Sequence[str], found: Sequence[str]) -> PopdlError:
+    others = sorted({*expected} ^ {*found})
+    return PopdlError(
+        f"{path}: --append needs a table with the columns {', '.join(expected)}, found {', '.join(found)}"
+        + (f" (only in one of them: {', '.join(others)})" if others else "")
+        + "; predict into another file."
+    )
+
+
 def _text(path: Path, table: pd.DataFrame, append: bool) -> str:
     """What a file shall hold."""
     text = table_text(table)
@@ -269,10 +297,5 @@ def _text(path: Path, table: pd.DataFrame, append: bool) -> str:
     header, rows = text.split("\n", 1)
     found = there.partition("\n")[0].split("\t")
     if found != header.split("\t") or not there.endswith("\n"):
-        others = sorted({*table.columns} ^ {*found})
-        raise PopdlError(
-            f"{path}: --append needs a table with the columns {', '.join(table.columns)}, found {', '.join(found)}"
-            + (f" (only in one of them: {', '.join(others)})" if others else "")
-            + "; predict into another file, and use --append from its first file on."
-        )
+        raise _other_columns(path, list(table.columns), found)
     return there + rows
