@@ -234,7 +234,7 @@ def test_what_cannot_be_predicted_together_or_at_all(model: Path, stores: tuple[
         ([model], [tmp_path], {}, f"{tmp_path}: this folder is no store of examples"),
         ([model], [tmp_path / "a.npz"], {}, r"a\.npz: npz files are imported .*from_dnadna\.md#predicting"),
         ([model], [tmp_path / "a.yml"], {}, r"a\.yml: a config cannot be predicted.*from_dnadna\.md#predicting"),
-        ([model], [tmp_path / "net.pth"], {}, r"weights of dnadna cannot be taken over \(they are pickles"),
+        ([], [tmp_path / "net.pth", path], {}, r"weights of dnadna cannot be taken over \(they are pickles"),
         ([model, model], [path], {}, r"this is the same model as .*model\.safetensors, which would count twice"),
         ([model, copy], [path], {}, r"copy\.safetensors: this is the same model as .*model\.safetensors"),
     ):

@@ -156,15 +156,15 @@ def predict_files(
         If a model or an input cannot be used, or the columns differ from those of the file to append to. Nothing is
         written then.
     """
-    if not models or not inputs:
-        given = ", ".join(map(str, [*models, *inputs])) or "no file"
-        missing = "nothing to predict (a VCF, or a store of examples)" if models else "no model (.safetensors)"
-        raise PopdlError(f"{given}: there is {missing} among these files; give both.")
     for path in [*models, *inputs]:
         if not path.exists():
             raise PopdlError(f"{path}: there is no such file or folder; correct the name.")
     for path in inputs:
         _refuse_foreign(path)
+    if not models or not inputs:
+        given = ", ".join(map(str, [*models, *inputs])) or "no file"
+        missing = "nothing to predict (a VCF, or a store of examples)" if models else "no model (.safetensors)"
+        raise PopdlError(f"{given}: there is {missing} among these files; give both.")
     windows = [not _is_store(path) or _holds_windows(path) for path in inputs]
     if len(set(windows)) > 1:
         one, other = inputs[windows.index(True)], inputs[windows.index(False)]
