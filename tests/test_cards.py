@@ -92,6 +92,39 @@ def test_a_card_without_scores_or_terms_says_so(data: dict, tmp_path: Path) -> N
     assert "its author names no licence" in text
 
 
+def test_a_card_says_where_a_fine_tuned_model_started(folder: Path, tmp_path: Path) -> None:
+    def edit(card: dict) -> None:
+        card["initialised_from"] = {
+            **{"sha256": "ab" * 32, "study": "old", "network": "spidna", "num_body": 1200, "num_taken": 1100},
+            **{"fresh": ["body.last"], "targets": {"size": "taken", "kind": ["even"]}},
+        }
+
+    path = edited(folder / "model.safetensors", tmp_path / "model.safetensors", edit)
+    assert re.search(rf"fine-tuned +from a spidna of study old, SHA-256 {'ab' * 32}\n", card_text(path))
+    assert "1,100 of 1,200 numbers of its body taken; targets: size taken, kind taken for [even]" in card_text(path)
+    assert "fine-tuned" not in card_text(folder / "model.safetensors")
+
+
+def test_a_card_of_imported_data_shows_no_labels_as_priors(folder: Path, tmp_path: Path) -> None:
+    def edit(card: dict) -> None:
+        card["about"] = {"format": {"name": "dnadna", "source": None, "sha256": None}}
+        card["priors"] = {"parameters": {"size": {"value": 1.0, "low": None}}}
+
+    text = card_text(edited(folder / "model.safetensors", tmp_path / "model.safetensors", edit))
+    assert "not known, as the data were imported" in text and "value 1" not in text
+    assert re.search(r"size +\S+ to \S+ in training, log scale", text)
+
+
+def test_a_card_shows_what_is_done_before_a_prediction(folder: Path, tmp_path: Path) -> None:
+    part = {"name": "crop", "options": {"sites": 12, "where": "centre", "length": None}, "source": None, "sha256": None}
+
+    def edit(card: dict) -> None:
+        card["transforms"] = {"train": [], "prediction": [part, {**part, "name": "polymorphic", "options": {}}]}
+
+    text = card_text(edited(folder / "model.safetensors", tmp_path / "model.safetensors", edit))
+    assert "transformed for prediction by crop (sites: 12, where: centre), then polymorphic\n" in text
+
+
 def test_a_folder_is_listed_whole(folder: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)

@@ -48,9 +48,9 @@ def stores(data: dict, tmp_path: Path) -> tuple[Path, Path]:
     return encoded, raw
 
 
-def genome(path: Path, *, every: int = 40) -> Path:
+def genome(path: Path, *, every: int = 40, num_individuals: int = learnable.HAPLOTYPES // 2) -> Path:
     """A VCF of three windows of 1,000 bp with a site every few bp."""
-    names = [f"ind_{number}" for number in range(learnable.HAPLOTYPES // 2)]
+    names = [f"ind_{number}" for number in range(num_individuals)]
     lines = [
         "##fileformat=VCFv4.2",
         "##contig=<ID=20,length=3000>",
@@ -75,13 +75,48 @@ def refused(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> str:
     return capfd.readouterr().err
 
 
+def test_a_number_of_all_individuals_is_drawn(model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = str(genome(tmp_path / "a.vcf", num_individuals=9))
+    command = ["predict", str(model), path, "--output", str(tmp_path / "out")]
+    assert "9 individuals are chosen, but the networks take 4 (8 haplotypes of ploidy 2); use --number 4." in refused(
+        command, capfd
+    )
+    assert "9 samples, but --number asks for 10; lower it." in refused([*command, "--number", "10"], capfd)
+    carrying = set()
+    for seed in range(8):  # only the first individual carries anything: draws differ in whether it is there
+        main([*command, "--number", "4", "--seed", str(seed)])
+        text = (tmp_path / "out.tsv").read_text()
+        carrying.add(int(read(tmp_path / "out.tsv")["n_sites"].sum()) > 0)
+        main([*command, "--number", "4", "--seed", str(seed)])
+        assert (tmp_path / "out.tsv").read_text() == text
+    assert carrying == {True, False}
+
+
+def test_messages_name_options(model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = str(genome(tmp_path / "a.vcf"))
+    for arguments, message in (
+        (["--window-size", "500"], "--window-size: 500 bp, but the networks were trained on 1000 bp"),
+        (["--window-size", "-1"], "--window-size: Input should be greater than 0"),
+        (["--window-sites", "3"], "--window-sites: 3, but the networks were trained on up to 24 sites"),
+        (["--step", "1.5"], "--step: 1.5, expected a whole number"),
+        (["--region", "21"], "--region: there is no contig '21'"),
+        (["--panel", "panel.txt"], "--panel and --population belong together"),
+        (["--population", "CEU"], "--panel and --population belong together"),
+        (["--panel", "p", "--population", "CEU", "--samples", "s"], "--samples: not allowed with argument --panel"),
+    ):
+        found = refused(["predict", str(model), path, "--output", str(tmp_path / "out"), *arguments], capfd)
+        assert message in found
+        assert "windows." not in found and "the config is not valid" not in found
+
+
 def test_a_store_gives_a_row_per_example(model: Path, data: dict, stores: tuple[Path, Path], tmp_path: Path) -> None:
     encoded, raw = stores
     predict_files([model], [encoded], **CHOICES, output=tmp_path / "encoded")
     predict_files([model], [raw], **CHOICES, output=tmp_path / "raw", batch_size=7)
     assert not (tmp_path / "encoded.bed").exists()
     table = read(tmp_path / "encoded.tsv")
-    pd.testing.assert_frame_equal(read(tmp_path / "raw.tsv"), table, rtol=1e-4)
+    assert table.pop("file").tolist() == [str(encoded)] * len(table)
+    pd.testing.assert_frame_equal(read(tmp_path / "raw.tsv").drop(columns="file"), table, rtol=1e-4)
     assert list(table.columns) == [
         *("example", "scenario", "n_sites", "size_true", "size", "size_low", "size_high"),
         *("kind_true", "kind", "kind_p_even", "kind_p_rare", "outside_domain", "domain_percentile"),
@@ -105,7 +140,7 @@ def test_one_shard_has_the_rows_that_it_has_in_its_store(
     whole, parts = read(tmp_path / "whole.tsv"), read(tmp_path / "parts.tsv")
     assert parts["file"].tolist() == [str(raw / "shard_1")] * 60 + [str(encoded / "shard_0")] * 60
     again = parts.drop(columns="file").sort_values("example", ignore_index=True)
-    pd.testing.assert_frame_equal(again, whole, rtol=1e-4)
+    pd.testing.assert_frame_equal(again, whole.drop(columns="file"), rtol=1e-4)
 
 
 def test_several_genomes_fill_one_table(model: Path, tmp_path: Path) -> None:
@@ -114,11 +149,10 @@ def test_several_genomes_fill_one_table(model: Path, tmp_path: Path) -> None:
     for path in paths:
         predict_files([model], [path], **CHOICES, output=tmp_path / path.stem)
         alone.append((tmp_path / f"{path.stem}.tsv").read_text().splitlines())
-        assert "file" not in alone[-1][0]
     predict_files([model], paths, **CHOICES, output=tmp_path / "both")
     lines = (tmp_path / "both.tsv").read_text().splitlines()
-    rows = [f"{path}\t{row}" for path, table in zip(paths, alone, strict=True) for row in table[1:]]
-    assert lines == [f"file\t{alone[0][0]}", *rows]
+    assert lines == [*alone[0], *alone[1][1:]]
+    assert lines[0].startswith("file\tcontig") and lines[1].startswith(f"{paths[0]}\t20")
     bed = read(tmp_path / "both.bed")
     assert list(bed.columns[:8]) == ["#chrom", "start", "end", "name", "score", "strand", "file", "n_sites"]
     assert bed["file"].tolist() == [str(paths[0])] * 3 + [str(paths[1])] * 3
@@ -127,15 +161,33 @@ def test_several_genomes_fill_one_table(model: Path, tmp_path: Path) -> None:
 def test_appending_gives_what_one_run_gives(model: Path, tmp_path: Path) -> None:
     paths = [genome(tmp_path / "a.vcf"), genome(tmp_path / "b.vcf", every=60)]
     predict_files([model], paths, **CHOICES, output=tmp_path / "once")
-    for path in paths:
-        predict_files([model], [path], **CHOICES, output=tmp_path / "twice", append=True)
+    for path, append in zip(paths, (False, True), strict=True):
+        predict_files([model], [path], **CHOICES, output=tmp_path / "twice", append=append)
     for ending in ("tsv", "bed"):
         assert (tmp_path / f"twice.{ending}").read_text() == (tmp_path / f"once.{ending}").read_text()
 
 
-def test_appending_to_other_columns_is_refused(model: Path, stores: tuple[Path, Path], tmp_path: Path) -> None:
+def test_examples_are_appended_and_never_twice(model: Path, stores: tuple[Path, Path], tmp_path: Path) -> None:
+    for store in stores:
+        predict_files([model], [store], **CHOICES, output=tmp_path / "out", append=True)
+    before = (tmp_path / "out.tsv").read_text()
+    assert len(read(tmp_path / "out.tsv")) == 240
+    with pytest.raises(PopdlError, match=r"simulations\.zarr: --append: its rows are in .*out\.tsv already"):
+        predict_files([model], [stores[1]], **CHOICES, output=tmp_path / "out", append=True)
+    assert (tmp_path / "out.tsv").read_text() == before
+    with pytest.raises(PopdlError, match=r"dataset\.zarr: this file is given twice"):
+        predict_files([model], [stores[0], stores[0]], **CHOICES, output=tmp_path / "out")
+
+
+def test_appending_to_other_columns_is_refused_before_any_work(
+    model: Path, stores: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = genome(tmp_path / "a.vcf")
     predict_files([model], [path], **CHOICES, output=tmp_path / "out")
+    for ending in ("tsv", "bed"):  # as the workflow writes it
+        table = pd.read_csv(tmp_path / f"out.{ending}", sep="\t", dtype=str).drop(columns="file")
+        table.to_csv(tmp_path / f"out.{ending}", sep="\t", index=False)
+    monkeypatch.setattr("popdl.predict_files._Work.table", lambda *_: pytest.fail("predicted"))
     before = [(tmp_path / f"out.{ending}").read_bytes() for ending in ("tsv", "bed")]
     for inputs in ([path], [stores[0]]):
         with pytest.raises(PopdlError, match=r"out\.tsv: --append needs a table with the columns .*only in one"):
@@ -164,6 +216,9 @@ def test_windows_of_a_study_are_predicted_as_a_genome(model: Path, data: dict, t
 
 def test_what_cannot_be_predicted_together_or_at_all(model: Path, stores: tuple[Path, Path], tmp_path: Path) -> None:
     path = genome(tmp_path / "a.vcf")
+    copy = Path(shutil.copy(model, tmp_path / "copy.safetensors"))
+    for name in ("a.npz", "a.yml", "net.pth"):
+        (tmp_path / name).touch()
     for models, inputs, application, message in (
         ([model], [path, stores[0]], {}, r"a\.vcf gives windows of a genome, .*dataset\.zarr gives examples"),
         (
@@ -174,8 +229,14 @@ def test_what_cannot_be_predicted_together_or_at_all(model: Path, stores: tuple[
         ),
         ([], [path], {}, r"a\.vcf: there is no model \(\.safetensors\) among these files"),
         ([model], [], {}, r"model\.safetensors: there is nothing to predict"),
-        ([model], [tmp_path / "absent.vcf"], {}, r"absent\.vcf"),
-        ([model], [tmp_path], {}, str(tmp_path)),
+        ([model], [path, tmp_path / "absent.vcf"], {"windows": {"size": -1}}, r"absent\.vcf: there is no such file"),
+        ([tmp_path / "absent.safetensors"], [path], {}, r"absent\.safetensors: there is no such file"),
+        ([model], [tmp_path], {}, f"{tmp_path}: this folder is no store of examples"),
+        ([model], [tmp_path / "a.npz"], {}, r"a\.npz: npz files are imported .*from_dnadna\.md#predicting"),
+        ([model], [tmp_path / "a.yml"], {}, r"a\.yml: a config cannot be predicted.*from_dnadna\.md#predicting"),
+        ([], [tmp_path / "net.pth", path], {}, r"weights of dnadna cannot be taken over \(they are pickles"),
+        ([model, model], [path], {}, r"this is the same model as .*model\.safetensors, which would count twice"),
+        ([model, copy], [path], {}, r"copy\.safetensors: this is the same model as .*model\.safetensors"),
     ):
         with pytest.raises(PopdlError, match=message):
             predict_files(models, inputs, application=application, seed=1, output=tmp_path / "out")
@@ -210,7 +271,8 @@ def test_on_the_command_line(
     paths = [str(genome(tmp_path / "a.vcf")), str(genome(tmp_path / "b.vcf"))]
     main(["predict", str(model), *paths, "--output", str(tmp_path / "out.tsv"), "--batch-size", "2", "--threads", "1"])
     assert (tmp_path / "out.tsv").exists() and (tmp_path / "out.bed").exists()
-    main(["predict", str(model), paths[0], "--output", str(tmp_path / "out.tsv"), "--append", "--device", "cpu"])
+    third = str(genome(tmp_path / "c.vcf"))
+    main(["predict", str(model), third, "--output", str(tmp_path / "out.tsv"), "--append", "--device", "cpu"])
     assert len(read(tmp_path / "out.tsv")) == 9
     assert "there is nothing to predict" in refused(["predict", str(model), "--output", str(tmp_path / "none")], capfd)
     for wrong in (["--batch-size", "0"], ["--threads", "x"], ["--device", "tpu"]):

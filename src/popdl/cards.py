@@ -162,11 +162,23 @@ def _encoding_lines(card: Mapping[str, Any]) -> list[str]:
     groups = [_plain(group["name"]) for group in card["encoding"].get("statistics", [])]
     lines = textwrap.wrap(_encoding(card), LINE - 2)
     lines.append(f"individuals of ploidy {card['encoding']['ploidy']}")
+    transforms = _mapping(card.get("transforms")).get("prediction") or []
+    if transforms:
+        words = ", then ".join(" ".join([part["name"], _chosen(part["options"])]).rstrip() for part in transforms)
+        lines += textwrap.wrap(f"transformed for prediction by {_plain(words)}", LINE - 2)
     return lines + ([f"statistics beside the standard ones: {', '.join(groups)}"] if groups else [])
+
+
+def _chosen(options: Mapping[str, Any]) -> str:
+    """The options of a part that are not null, in brackets."""
+    given = ", ".join(f"{key}: {value}" for key, value in options.items() if value is not None)
+    return f"({given})" if given else ""
 
 
 def _priors(card: Mapping[str, Any]) -> list[str]:
     priors = _mapping(card.get("priors"))
+    if _at(card, "about", "format"):  # what stands there are labels: of imported data no prior is known
+        return ["not known, as the data were imported; the targets' ranges in training are above"]
     named = {**_mapping(priors.get("parameters")), **{key: priors[key] for key in priors if key != "parameters"}}
     return _aligned([(_plain(name), _prior(prior)) for name, prior in named.items() if prior is not None])
 
@@ -236,6 +248,7 @@ def _origin(card: Mapping[str, Any]) -> list[str]:
     return _aligned(
         [
             ("made in", study),
+            *_start(card),
             ("with", versions),
             ("weights", f"SHA-256 {card['weights_sha256']}"),
             ("encoding", f"SHA-256 {card['fingerprint']}"),
@@ -243,6 +256,23 @@ def _origin(card: Mapping[str, Any]) -> list[str]:
             ("format", f"version {card['format_version']}"),
         ]
     )
+
+
+def _start(card: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The model that the training started from, if any."""
+    start = _mapping(card.get("initialised_from"))
+    if not start:
+        return []
+    network, study = _plain(start.get("network", "?")), _plain(start.get("study", "?"))
+    numbers = [_number(start.get(key, "?")) for key in ("num_taken", "num_body")]
+    targets = [
+        f"{_plain(name)} {_plain(how) if isinstance(how, str) else f'taken for {_prior(how)}'}"
+        for name, how in _mapping(start.get("targets")).items()
+    ]
+    return [
+        ("fine-tuned", f"from a {network} of study {study}, SHA-256 {_plain(start.get('sha256', '?'))}"),
+        ("", f"{numbers[0]} of {numbers[1]} numbers of its body taken; targets: {', '.join(targets) or '?'}"),
+    ]
 
 
 def _accuracy(card: Mapping[str, Any]) -> str:

@@ -88,15 +88,17 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="default: a GPU if found")
     predict.add_argument("--threads", type=_positive, help="CPU threads (default: as torch chooses)")
     predict.add_argument("--batch-size", type=_positive, default=64, help="examples at once (default: 64)")
-    predict.add_argument("--window-size", type=float, help="bp (default: the length the model was trained on)")
-    predict.add_argument("--window-sites", type=int, help="windows of this many sites instead")
+    cut = predict.add_mutually_exclusive_group()
+    cut.add_argument("--window-size", type=float, help="bp (default: the length the model was trained on)")
+    cut.add_argument("--window-sites", type=int, help="windows of this many sites instead")
     predict.add_argument("--step", type=float, help="distance between window starts (default: windows touch)")
     predict.add_argument("--region", action="append", help="contig or contig:start-end, 1-based (may be repeated)")
-    predict.add_argument("--samples", type=Path, help="file with one sample name per line")
-    predict.add_argument("--panel", type=Path, help="table of samples and populations")
+    chosen = predict.add_mutually_exclusive_group()
+    chosen.add_argument("--samples", type=Path, help="file with one sample name per line")
+    chosen.add_argument("--panel", type=Path, help="table of samples and populations")
     predict.add_argument("--population", help="population of the panel")
     predict.add_argument("--column", default="pop", help="the panel's column with populations (default: pop)")
-    predict.add_argument("--number", type=int, help="draw this many of the individuals")
+    predict.add_argument("--number", type=_positive, help="draw this many of the individuals")
     predict.add_argument("--build", help="genome build of the VCF, e.g. GRCh37")
     predict.add_argument("--ancestral", choices=["reference", "INFO/AA"], help="where ancestral alleles come from")
     predict.add_argument("--seed", type=int, default=42, help="seed of the draw of individuals (default: 42)")
@@ -171,6 +173,9 @@ def _predict(options: argparse.Namespace) -> None:
     from popdl.predict_files import predict_files
     from popdl.trust import asking
 
+    if (options.panel is None) != (options.population is None):
+        raise PopdlError("--panel and --population belong together; give both, or neither.")
+    chosen = options.samples or options.panel or options.number
     samples = {
         "file": options.samples,
         "panel": options.panel,
@@ -180,7 +185,7 @@ def _predict(options: argparse.Namespace) -> None:
     }
     application = {
         "build": options.build,
-        "samples": samples if options.samples or options.panel or options.population else None,
+        "samples": samples if chosen else None,
         "windows": {"size": options.window_size, "sites": options.window_sites, "step": options.step},
         "regions": options.region,
         "ancestral": options.ancestral,

@@ -38,6 +38,7 @@ __all__ = [
     "predict_arrays",
     "predict_test",
     "predict_windows",
+    "table_columns",
     "table_text",
     "window_table",
 ]
@@ -297,6 +298,15 @@ def bed_table(table: pd.DataFrame) -> pd.DataFrame:
         }
     )
     return features.join(table.drop(columns=["contig", "start", "end"]))
+
+
+def table_columns(models: Sequence[Model], *, windows: bool) -> list[str]:
+    """The columns of :func:`window_table`, or of :func:`example_table` without the true values."""
+    columns = ["contig", "start", "end", "n_sites"] if windows else ["example", "scenario", "n_sites"]
+    for name, target in _common_scaling(models).targets.items():
+        classes = [f"{name}_p_{label}" for label in target.classes or []]
+        columns += [name, *(classes if target.task == "classification" else (f"{name}_low", f"{name}_high"))]
+    return [*columns, "outside_domain", "domain_percentile", *(["reason"] if windows else [])]
 
 
 def table_text(table: pd.DataFrame) -> str:

@@ -13,7 +13,7 @@ __all__ = ["Application", "Samples", "SimulatedGenome", "Windows"]
 
 
 class Samples(Section):
-    """Which individuals of a VCF are used: named, from a file, or a population of a panel."""
+    """Which individuals of a VCF are used: named, from a file, a population of a panel, or a number of all of them."""
 
     names: list[str] | None = None
     """Sample names as in the VCF."""
@@ -31,8 +31,8 @@ class Samples(Section):
     @model_validator(mode="after")
     def _check(self) -> Samples:
         given = [key for key in ("names", "file", "panel") if getattr(self, key) is not None]
-        if len(given) != 1:
-            raise ValueError(f"give exactly one of names, file and panel; found {given or 'none'}")
+        if len(given) > 1 or not (given or self.number):
+            raise ValueError(f"give one of names, file and panel, or number alone; found {given or 'none'}")
         if (self.panel is None) != (self.population is None):
             raise ValueError("panel and population belong together")
         return self

@@ -46,9 +46,12 @@ def choose_samples(settings: Samples | None, available: Sequence[str], *, seed: 
     elif settings.file is not None:
         where = str(settings.file)
         wanted = [line.strip() for line in _lines(settings.file) if line.strip()]
-    else:
+    elif settings.names is not None:
         where = "samples.names"
-        wanted = list(settings.names or [])
+        wanted = settings.names
+    else:
+        where = str(path)
+        wanted = list(available)
     if not wanted:
         raise PopdlError(f"{where}: names no samples; name at least one.")
     repeated = [name for name, count in Counter(wanted).items() if count > 1]
