@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import msprime
@@ -37,6 +38,15 @@ def write_vcf(path: Path) -> None:
             file.write("\t".join(fields))
 
 
+def write_unlabelled(folder: Path) -> None:
+    """Three scenarios of the exported dataset, without their labels."""
+    for scenario in range(3):
+        (folder / f"scenario_{scenario}").mkdir(parents=True)
+        (source,) = Path("one_event").glob(f"scenario_*{scenario:02}/one_event_*_0.npz")
+        shutil.copy(source, folder / f"scenario_{scenario}/one_event_{scenario}_0.npz")
+    (folder / "scenarios.csv").write_text("scenario_idx,recent_size\n0,\n1,\n2,\n")
+
+
 @pytest.mark.slow
 def test_walk_through(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From a dataset in dnadna's layout to predictions, by the files and the commands of the page."""
@@ -51,6 +61,8 @@ def test_walk_through(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             commands += [shlex.split(line) for line in text.splitlines()]
     assert len(commands) >= 11 and {command[0] for command in commands} == {"popdl"}
     for command in commands:
+        if command == ["popdl", "import", "samples.yaml"]:
+            write_unlabelled(Path("samples"))
         cli.main(command[1:])
 
     simulated, imported = (
@@ -70,6 +82,8 @@ def test_walk_through(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert len(predictions) == 3
     for target in ("recent_size", "event_size", "event_time"):
         assert (predictions[f"{target}_low"] < predictions[target]).all()
+    unlabelled = pd.read_csv("npz_predictions.tsv", sep="\t", na_values=["."])
+    assert len(unlabelled) == 3 and unlabelled["recent_size"].notna().all()
     assert load_study(results.config) == load_study("my_study.yaml")
 
 
