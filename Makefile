@@ -12,7 +12,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 
 # Published studies, each with a config in a full and in a small size, in the order of docs/studies.md.
 STUDIES ?= theta theta_unsorted theta_exchangeable theta_simulated tajimas_d tajimas_d_unsorted \
-	recombination_rate hotspot introgression sweep three_epoch
+	recombination_rate recombination_rate_tetraploid hotspot introgression sweep three_epoch
 
 # Where pip also looks for torch. PyPI's torch for Linux brings its CUDA libraries (several GB), which a machine
 # without a GPU does not need; the smaller CPU build has its own index:
@@ -30,7 +30,7 @@ RUN := .venv/bin/python -m
 INSTALLED := .venv/installed-$(shell pwd | cksum | cut -d ' ' -f 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo studies test lint test-conda test-slurm benchmark docs lock clean
+.PHONY: help demo studies test lint test-conda test-slurm test-torch benchmark docs lock clean
 
 help:
 	@echo 'make demo         run the default study and say where its report is (CORES=N limits the cores)'
@@ -39,6 +39,7 @@ help:
 	@echo 'make lint         the static checks of `make test` alone'
 	@echo 'make test-conda   run the test study through `snakemake --use-conda` with a stand-in for conda'
 	@echo 'make test-slurm   run the test study on a SLURM of one node that fails (needs Debian packages slurm-wlm and munge)'
+	@echo 'make test-torch   test networks, training and models with another torch, TORCH=2.6.0 unless told'
 	@echo 'make benchmark    measure speed; one JSON object per line, and a table beside dnadna'
 	@echo 'make docs         rewrite the config schema and docs/config_reference.md from the code'
 	@echo 'make lock         resolve requirements.lock again from pyproject.toml'
@@ -79,6 +80,17 @@ test-conda: $(INSTALLED)
 
 test-slurm: $(INSTALLED)
 	$(RUN) pytest --verbose tests/slurm/run_on_slurm.py
+
+# A torch that is not the lock's comes with its own sympy.
+TORCH ?= 2.6.0
+test-torch:
+	'$(PYTHON)' -m venv --clear build/torch-$(TORCH)
+	grep -vE '^(torch|sympy)==' requirements.lock > build/torch-$(TORCH)/requirements.txt
+	build/torch-$(TORCH)/bin/python -m pip install --quiet --disable-pip-version-check torch==$(TORCH) --requirement build/torch-$(TORCH)/requirements.txt
+	build/torch-$(TORCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	OMP_NUM_THREADS=1 build/torch-$(TORCH)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile \
+		tests/test_model.py tests/test_networks.py tests/test_spidna.py tests/test_heads.py tests/test_losses.py \
+		tests/test_optimization.py tests/test_training.py tests/test_transforms.py tests/test_prediction.py
 
 benchmark: $(INSTALLED)
 	@.venv/bin/python benchmarks/_all.py

@@ -82,7 +82,7 @@ def test_the_report_shows_it(finished):
     assert "Their &lt;line&gt;" in page, "text of a config is no HTML"
 
 
-def test_the_page_of_all_studies_has_the_numbers_of_the_metrics(finished, tmp_path):
+def test_the_pages_of_studies_have_the_numbers_of_the_metrics(finished, tmp_path):
     folder, _, _, metrics = finished
     other = yaml.safe_load((folder / "fabricated.yaml").read_text()) | {"study": "not_run"}
     (folder / "not_run.yaml").write_text(yaml.safe_dump(other))
@@ -97,9 +97,15 @@ def test_the_page_of_all_studies_has_the_numbers_of_the_metrics(finished, tmp_pa
     assert ours == pytest.approx(mean, rel=0.02) and deviation == pytest.approx(spread, rel=0.1)
     assert row[4] == "123.4 (Their CNN)" and "(boosted_trees)" in row[5] and row[7] == "2.62 min |"
     assert "**Not run yet:** not_run." in text
-    assert metrics["verdict"]["sentences"][0] in text
-    (picture,) = re.findall(r"\]\((images/.*?png)\)", text)
-    assert (page.parent / picture).stat().st_size > 1000
+
+    (link,) = set(re.findall(r"\]\((studies/.*?md)\)", text))
+    own = page.parent / link
+    text = own.read_text()
+    assert metrics["verdict"]["sentences"][0] in text and "| Their CNN |" in text
+    linked = re.findall(r"\]\((\.\./.*?)\)", text)
+    assert len(linked) == 3, "the table, and two figures"
+    for path in linked:
+        assert (own.parent / path).stat().st_size > 500
 
 
 def test_results_of_another_config_are_refused(finished, tmp_path, capsys):

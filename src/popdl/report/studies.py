@@ -1,7 +1,8 @@
-"""The page that shows published studies beside ours, `docs/studies.md`, from the studies' results: no number is typed by hand.
+"""The pages that show published studies beside ours, from the studies' results: no number is typed by hand.
 
 ``python -m popdl.report.studies config/theta_small.yaml config/hotspot_small.yaml`` (or ``make studies``, which runs them first) reads
-``results/<study>/metrics.json`` and Snakemake's benchmark files of each. A study without results is listed as not run.
+``results/<study>/metrics.json`` and Snakemake's benchmark files of each. The table of all is ``docs/studies.md``, and each study has a
+page in ``docs/studies/``. A study without results is listed as not run.
 """
 
 from __future__ import annotations
@@ -29,9 +30,13 @@ from popdl.report.wording import measured, number, uncertainty
 
 __all__ = ["write_studies"]
 
-OPENING = """# Published studies, repeated
+WRITTEN = (
+    "<!-- Written by `make studies` from the studies' results; edit the configs, or src/popdl/report/studies.py. -->"
+)
 
-<!-- Written by `make studies` from the studies' results; edit the configs, or src/popdl/report/studies.py. -->
+OPENING = f"""# Published studies, repeated
+
+{WRITTEN}
 
 Each study takes a question, a prior and a network from a paper, and sets popdl's networks and plain baselines on summary statistics beside
 them, on one test split. `config/<study>.yaml` has the authors' setting; its `_small` version runs on two cores.
@@ -52,16 +57,16 @@ class Finished:
 
 
 def write_studies(configs: Sequence[Path], *, results: Path, output: Path) -> None:
-    """Write the page, and copy the figures that it shows into ``images/`` beside it.
+    """Write the table and the page of each study, with copies of the figures that they show.
 
     Parameters
     ----------
     configs
-        The studies, in the order of the page.
+        The studies, in the order of the table.
     results
         The folder that holds a folder for each study.
     output
-        The Markdown file.
+        The Markdown file of the table. Pages lie in a folder of the same name, without the ending, figures in ``images/`` beside it.
 
     Raises
     ------
@@ -78,12 +83,14 @@ def write_studies(configs: Sequence[Path], *, results: Path, output: Path) -> No
         metrics = json.loads(layout.metrics.read_text(encoding="utf-8"))
         _check(layout.metrics, study, metrics)
         finished.append(Finished(config, study, layout, metrics))
-    lines = [OPENING, *_overview(finished), ""]
+    lines = [OPENING, *_overview(finished, output.stem), ""]
     if missing:
         lines += [f"**Not run yet:** {', '.join(missing)}.", ""]
-    for one in finished:
-        lines += _section(one, output.parent / "images")
     write_text(output, "\n".join(lines).rstrip() + "\n")
+    for one in finished:
+        page = output.with_suffix("") / f"{one.study.study}.md"
+        page.parent.mkdir(parents=True, exist_ok=True)
+        write_text(page, "\n".join(_page(one, output)).rstrip() + "\n")
 
 
 def _check(path: Path, study: Study, metrics: dict[str, Any]) -> None:
@@ -96,13 +103,13 @@ def _check(path: Path, study: Study, metrics: dict[str, Any]) -> None:
         )
 
 
-def _overview(finished: Sequence[Finished]) -> Iterator[str]:
+def _overview(finished: Sequence[Finished], pages: str) -> Iterator[str]:
     yield "| study | target | measure | network | published | baseline | ours | CPU time |"
     yield "|---|---|---|---|---|---|---|---|"
     for one in finished:
         cpu = _duration(cpu_seconds(one.results.folder))
         for target in one.study.targets:
-            yield from _rows(one, target, cpu)
+            yield from _rows(one, target, cpu, pages)
     if finished:
         days = sorted({_day(one.results.metrics) for one in finished})
         yield ""
@@ -112,7 +119,7 @@ def _overview(finished: Sequence[Finished]) -> Iterator[str]:
         )
 
 
-def _rows(one: Finished, target: str, cpu: str) -> Iterator[str]:
+def _rows(one: Finished, target: str, cpu: str, pages: str) -> Iterator[str]:
     """One row for each network."""
     figures = [row for row in published_table(one.study, one.metrics) if row["target"] == target]
     metric = figures[0]["key"] if figures else _usual_metric(one, target)
@@ -126,7 +133,7 @@ def _rows(one: Finished, target: str, cpu: str) -> Iterator[str]:
         ]
         ours = of_network(one.metrics, network, target, metric)
         cells = [
-            f"[{one.study.study}](#{one.study.study})",
+            f"[{one.study.study}]({pages}/{one.study.study}.md)",
             _label(one, target),
             METRICS[metric],
             network + (" \\*" if network == chosen else ""),
@@ -142,14 +149,15 @@ def _usual_metric(one: Finished, target: str) -> str:
     return "r2" if one.metrics["targets"][target]["task"] == "regression" else "accuracy"
 
 
-def _section(one: Finished, images: Path) -> Iterator[str]:
+def _page(one: Finished, table: Path) -> Iterator[str]:
     study = one.study
-    yield f"## {study.study}\n"
+    yield f"# {study.study}\n"
+    yield f"{WRITTEN}\n"
     yield f"**{one.metrics['verdict']['sentences'][0]}**\n"
     yield f"{study.description}\n"
     yield f"```\nsnakemake --cores 2 --configfile {one.config}\n```\n"
     yield from (f"* {sentence}" for sentence in one.metrics["verdict"]["sentences"][1:])
-    yield f"* {one.metrics['num_test_examples']:,} test examples, scored once."
+    yield f"* {one.metrics['num_test_examples']:,} test examples, scored once. [All studies](../{table.name})"
     yield ""
     if figures := published_table(study, one.metrics):
         yield "| published | target | measure | value | here | by | source |"
@@ -161,11 +169,17 @@ def _section(one: Finished, images: Path) -> Iterator[str]:
                 f"| {by if row['repeated'] else f'{by}, another method'} | {row['source']} |"
             )
         yield ""
-    figure = one.results.figures / "baselines.png"
-    if figure.is_file():
-        images.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(figure, images / f"study_{study.study}.png")
-        yield f"![Networks and baselines of {study.study} on the test split](images/study_{study.study}.png)\n"
+    best = one.metrics["best_network"]
+    for name, shown in (
+        ("baselines", "Networks and baselines on the test split"),
+        (f"parity_{best.replace('/', '_')}", f"Truth and prediction of {best} on the test split"),
+    ):
+        figure = one.results.figures / f"{name}.png"
+        if figure.is_file():
+            copied = table.parent / "images" / f"study_{study.study}_{name.partition('_')[0]}.png"
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(figure, copied)
+            yield f"![{shown}](../images/{copied.name})\n"
 
 
 def _label(one: Finished, target: str) -> str:
@@ -201,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m popdl.report.studies", description=(__doc__ or "").split("\n\n")[0]
     )
-    parser.add_argument("configs", nargs="+", type=Path, help="the configs of the studies, in the order of the page")
+    parser.add_argument("configs", nargs="+", type=Path, help="the configs of the studies, in the order of the table")
     parser.add_argument("--results", type=Path, default=Path("results"), help="default: results")
     parser.add_argument("--output", type=Path, default=Path("docs/studies.md"), help="default: docs/studies.md")
     options = parser.parse_args(arguments)
