@@ -272,6 +272,7 @@ def _start(card: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         ("fine-tuned", f"from a {network} of study {study}, SHA-256 {_plain(start.get('sha256', '?'))}"),
         ("", f"{numbers[0]} of {numbers[1]} numbers of its body taken; targets: {', '.join(targets) or '?'}"),
+        ("", f"the test split's examples: {_plain(start.get('test_split', 'not known'))} by that model"),
     ]
 
 

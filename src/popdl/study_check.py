@@ -70,7 +70,9 @@ def _problems(check: Callable[[], list[str]]) -> list[str]:
 
 
 def _check_networks(study: Study) -> list[str]:
-    """Run every network on one batch of each shape that the transforms give it, on a device without memory."""
+    """Run every network on one batch of each shape that the transforms give it, and try on a random one what it promises."""
+    from popdl.networks._base import InputShape
+    from popdl.networks._promises import broken_promises
     from popdl.transforms._pipeline import Pipelines
 
     try:
@@ -81,6 +83,7 @@ def _check_networks(study: Study) -> list[str]:
     for key, options in study.networks.items():
         try:
             _check_network(key, options, transforms)
+            problems += broken_promises(key, options, InputShape.after(transforms.prediction))
             _check_optimization(key, options, study.training, study, transforms)
         except PopdlError as error:
             problems.append(str(error))

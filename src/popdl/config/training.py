@@ -229,7 +229,7 @@ class Training(Section):
     parameter_groups: list[ParameterGroup] | None = Field(default=None, min_length=1)
     """Weights with a learning rate or weight decay of their own, and weights that are frozen."""
     initialise_from: Path | dict[str, Path] | None = None
-    """Model file to start from (fine-tuning), or one for each of some networks: `{spidna: shared/model.safetensors}`. Weights with the same name and shape are taken, and the outputs of the targets that agree; the encoding must be the same."""
+    """Model file to start from (fine-tuning), or one for each of some networks: `{spidna: shared/model.safetensors}`. Weights with the same name and shape are taken, and the outputs of the targets that agree; the encoding must be the same, and the model must not have seen the test split."""
     gradient_clip: float | None = Field(default=1.0, gt=0)
     """Largest norm of the gradient (null: no clipping)."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -69,6 +69,7 @@ def started_from(outcomes: Outcomes) -> list[dict[str, Any]]:
                 "study": start["study"],
                 "network": start["network"],
                 "sha256": start["sha256"][:12],
+                "unseen": start.get("test_split") == "unseen",
                 "started": [],
             }
             models.setdefault(start["sha256"], model)["started"].append(name)
