@@ -178,10 +178,13 @@ def train(
         epoch_size = training.fresh_per_epoch or len(rows["train"])
         schedule = make_schedule(optimizer, training, steps_per_epoch=-(-epoch_size // training.batch_size))
         own = own_parts(training, scaling.to_json())
+        deciding = training.described()
+        if not schedule.needs_max_epochs:  # then more epochs only go on
+            del deciding["max_epochs"]
         fingerprint = _fingerprints(
             network=describe(key, options),
             transforms=describe_transforms(transforms),
-            **{f"training.{name}": value for name, value in training.described().items()},
+            **{f"training.{name}": value for name, value in deciding.items()},
             seed=run_seed,
             dataset=[shard.digest for shard in opened],
             splits=hashlib.sha256(splits.read_bytes()).hexdigest(),
@@ -192,7 +195,14 @@ def train(
             **({"initialised_from": initialised} if start else {}),
             **({"fresh": _without_numbers(simulation)} if training.fresh_per_epoch else {}),
         )
-        progress = load_checkpoint(checkpoint, module, optimizer, fingerprint=fingerprint, replay=schedule.replay)
+        progress = load_checkpoint(
+            checkpoint,
+            module,
+            optimizer,
+            fingerprint=fingerprint,
+            replay=schedule.replay,
+            max_epochs=training.max_epochs,
+        )
         if training.fresh_per_epoch:
             assert simulation is not None
             examples_of = fresh_examples(
@@ -258,7 +268,7 @@ def train(
             "validation_loss": progress.best_loss,
             "dataset": _fingerprint(shards=[shard.digest for shard in opened]),
             "versions": _versions(),
-            "seen": seen and {name: part.to_json() for name, part in seen.items()},
+            "seen": {name: part.to_json() for name, part in seen.items()} if seen else None,
             **({"initialised_from": initialised} if start else {}),
             **({"training_plugins": own} if own else {}),
         }
