@@ -288,13 +288,32 @@ def _check_one_draw(study: Study) -> list[str]:
 
 
 def _check_import(study: Study) -> list[str]:
-    """Look at all of the data once, then read and encode its first example."""
-    from popdl.importing import read_examples, survey
+    """Look at all of the data once and at every label that needs no example, then read and encode a few examples."""
+    import numpy as np
 
-    assert study.import_ is not None
-    (first,) = read_examples(study.import_, survey(study.import_), 0, 1, seed=study.seed)
-    _encode(study, first.example)
-    return []
+    from popdl.importing import look_at_examples, look_at_labels, survey
+    from popdl.scaling import fit_scale
+
+    importer = study.import_
+    assert importer is not None
+    labels, problems = look_at_labels(importer)
+    for name, target in study.targets.items() if not problems else ():
+        if name in labels:
+            everything = np.full(len(labels[name]), "train")
+            classes = importer.priors[name].classes if name in importer.priors else []
+            try:
+                fit_scale(name, target, labels[name], everything, classes)
+            except PopdlError as error:
+                problems.append(str(error))
+    try:
+        for labelled in look_at_examples(importer, survey(importer), seed=study.seed):
+            try:
+                _encode(study, labelled.example)
+            except PopdlError as error:
+                problems.append(f"{labelled.where}: {error}")
+    except PopdlError as error:
+        problems.append(str(error))
+    return list(dict.fromkeys(problems))  # the label of an example that was read is wrong once
 
 
 def _encode(study: Study, example: Example) -> None:
