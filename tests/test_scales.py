@@ -340,9 +340,9 @@ def test_weighted_reliability_is_that_of_the_prior_that_is_stated():
     [
         (
             {},
-            r"refer to a prior with the shares neutral 50.0%, sweep 50.0%, not to those .* \(neutral 90.0%, sweep 10.0%\)",
+            r"refer to a prior with the shares neutral: 50.0%, sweep: 50.0%, not to those .* \(neutral: 90.0%, sweep: 10.0%\)",
         ),
-        ({"loss": {"name": "CrossEntropyLoss"}}, "refer to a prior with the shares neutral 50.0%"),
+        ({"loss": {"name": "CrossEntropyLoss"}}, "refer to a prior with the shares neutral: 50.0%"),
         ({"loss": {"name": "MultiMarginLoss"}}, "do not refer to the shares of classes in its training split"),
         ({"class_shares": None}, "do not refer to the shares of classes in its training split"),
     ],

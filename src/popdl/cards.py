@@ -155,7 +155,7 @@ def class_prior(described: Mapping[str, Any]) -> str | None:
     weights = described.get("class_weights")
     if not weights:
         return None
-    said = "classes weigh " + _listed(weights, "{:.3g}") + " in the loss, so a network's probabilities "
+    said = "the classes' weights in the loss are " + _listed(weights, "{:.3g}") + ", so a network's probabilities "
     shares = probability_shares(described)
     if shares is None:
         return f"{said}do not refer to the shares of classes in its training split."
@@ -166,7 +166,7 @@ def class_prior(described: Mapping[str, Any]) -> str | None:
 
 
 def _listed(values: Mapping[str, float], form: str) -> str:
-    return ", ".join(f"{name} {form.format(value)}" for name, value in values.items())
+    return ", ".join(f"{name}: {form.format(value)}" for name, value in values.items())
 
 
 def _encoding(card: Mapping[str, Any], *, short: bool = False) -> str:
