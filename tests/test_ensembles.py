@@ -106,8 +106,8 @@ def test_what_is_no_ensemble_is_refused(members, ensemble, tmp_path):
     for content, message in (
         ("{", "found something else"),
         ("[]", "expected an ensemble of popdl"),
-        (json.dumps({**values, "format_version": 2}), "format_version: .*less than or equal to 1"),
-        (json.dumps(elsewhere), "members.*file: .*match pattern"),
+        (json.dumps({**values, "format_version": 2}), "format_version: .*of at most 1"),
+        (json.dumps(elsewhere), "members.*file: .*matches the pattern"),
     ):
         moved.write_text(content)
         with pytest.raises(PopdlError, match=message):

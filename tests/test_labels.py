@@ -93,7 +93,7 @@ def test_labels_can_be_targets() -> None:
         ({"derived": {"population_size": "2 * mutation_rate"}}, "population_size is there twice"),
         ({"computed": ["tajima_d"]}, "did you mean 'tajimas_d'"),
         ({"min_sites": 20, "keep_sites": 10}, r"keep_sites: 10 is less than min_sites \(20\)"),
-        ({"min_sites": -1}, "min_sites: .*greater than or equal to 0"),
+        ({"min_sites": -1}, "min_sites: .*of at least 0"),
     ],
 )
 def test_bad_labels(changes: dict[str, Any], message: str) -> None:

@@ -128,7 +128,7 @@ def test_settings_that_cannot_be_trained_are_found_before(values: dict[str, Any]
     search = {"over": {RATE: [0.1, -0.1], "networks.cnn.filters": [[8], [8, "x"]]}}
     problems = check_study(build_study({**values, "search": search}), config_only=True)
     assert len(problems) == 4  # two trials of each network have the bad rate, two of cnn the bad filters (one both)
-    assert all("greater than 0 (found -0.1)" in problem for problem in problems if "learning_rate: -0.1)" in problem)
+    assert all("greater than 0, found -0.1" in problem for problem in problems if "learning_rate: -0.1)" in problem)
     assert any("trial 2 of cnn" in problem and "filters" in problem for problem in problems)
     assert check_study(build_study({**values, "search": {"over": {RATE: [0.1, 0.2]}}}), config_only=True) == []
 

@@ -143,13 +143,11 @@ def _study_step(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    from popdl.config.study import build_study, load_study
-    from popdl.study_check import check_study
+    from popdl.config.reading import read_config
+    from popdl.study_check import check_study, read_study
 
-    if options.config == "-":
-        study, where = build_study(json.load(sys.stdin)), "config"
-    else:
-        study, where = load_study(options.config), options.config
+    where = "config" if options.config == "-" else options.config
+    study = read_study(json.load(sys.stdin) if options.config == "-" else read_config(options.config), where=where)
     problems = check_study(study, config_only=options.config_only)
     if problems:
         raise PopdlError("\n  ".join([f"{where}: this study cannot run:", *problems]))

@@ -108,6 +108,17 @@ class _Intervals(_Part):
     half_widths: dict[str, float | None]
 
 
+class _Seen(_Part):
+    num_examples: int = Field(ge=0)
+    complete: bool
+    digests: str
+
+
+class _SeenSplits(_Part):
+    train: _Seen
+    validation: _Seen
+
+
 class _Card(_Part):
     format_version: int
     network: _Network
@@ -120,6 +131,7 @@ class _Card(_Part):
     intervals: _Intervals
     realism: dict[str, Any]
     validation_loss: float
+    seen: _SeenSplits | None = None
     weights_sha256: str
 
 

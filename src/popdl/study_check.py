@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from popdl import plugins, priors, seeds
 from popdl.config.application import Application
 from popdl.config.base import validate
-from popdl.config.study import Study
+from popdl.config.reading import numbers_from_strings
+from popdl.config.study import Study, build_study
 from popdl.config.training import Training
 from popdl.config.transforms import Transforms
 from popdl.dataset import encode_examples
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 if TYPE_CHECKING:
     from popdl.module import PopdlModule
 
-__all__ = ["check_study"]
+__all__ = ["check_study", "read_study"]
 
 
 def check_study(study: Study, *, config_only: bool = False) -> list[str]:
@@ -62,6 +63,32 @@ def check_study(study: Study, *, config_only: bool = False) -> list[str]:
     return problems
 
 
+def read_study(values: Any, *, where: str) -> Study:
+    """Build a study to be checked; where its sections are not valid, the options of networks and transforms are looked at too.
+
+    Parameters
+    ----------
+    values
+        What YAML or JSON gave.
+    where
+        Where it comes from, for messages.
+
+    Raises
+    ------
+    PopdlError
+        With everything that is wrong.
+    """
+    try:
+        return build_study(values, where=where)
+    except PopdlError as error:
+        if not isinstance(values, dict) or not find_spec("torch"):
+            raise
+        plain = numbers_from_strings(values)
+        wrong = option_problems(plain.get("networks"), plain.get("transforms"))
+        lines = [f"  {line}" for lines in wrong.values() for line in lines]
+        raise PopdlError("\n".join([str(error), *lines])) from None
+
+
 def _problems(check: Callable[[], list[str]]) -> list[str]:
     try:
         return check()
@@ -70,21 +97,61 @@ def _problems(check: Callable[[], list[str]]) -> list[str]:
 
 
 def _check_networks(study: Study) -> list[str]:
-    """Run every network on one batch of each shape that the transforms give it, on a device without memory."""
+    """Run every network on one batch of each shape that the transforms give it, and try on a random one what it promises."""
+    from popdl.networks._base import InputShape
+    from popdl.networks._promises import broken_promises
     from popdl.transforms._pipeline import Pipelines
 
+    wrong = option_problems(study.networks, study.transforms.model_dump())
+    problems = [line for lines in wrong.values() for line in lines]
     try:
         transforms = Pipelines.of(study)
     except PopdlError as error:
-        return str(error).splitlines()
-    problems = []
+        return [*problems, *str(error).splitlines()]
     for key, options in study.networks.items():
+        if f"networks.{key}" in wrong:
+            continue
         try:
             _check_network(key, options, transforms)
+            problems += broken_promises(key, options, InputShape.after(transforms.prediction))
             _check_optimization(key, options, study.training, study, transforms)
         except PopdlError as error:
-            problems.append(str(error))
+            problems += str(error).splitlines()
     return problems
+
+
+def option_problems(networks: Any, transforms: Any) -> dict[str, list[str]]:
+    """Everything that is wrong with the options of networks and transforms, whatever the rest of the config says.
+
+    Parameters
+    ----------
+    networks, transforms
+        Sections of a config as they were read; what is of another form is left to the config's own types.
+
+    Returns
+    -------
+    dict
+        By part, such as ``networks.cnn`` or ``transforms.train[1]``, a line for each problem.
+    """
+    from popdl.networks._base import settings_of
+    from popdl.transforms._pipeline import settings_of as transform_settings
+
+    checks: dict[str, Callable[[], object]] = {}
+    for key, options in networks.items() if isinstance(networks, dict) else ():
+        if isinstance(options, dict):
+            checks[f"networks.{key}"] = partial(settings_of, key, options)
+    for split, entries in transforms.items() if isinstance(transforms, dict) else ():
+        for number, entry in enumerate(entries if isinstance(entries, list) else ()):
+            if isinstance(entry, str | dict):
+                where = f"transforms.{split}[{number}]"
+                checks[where] = partial(transform_settings, entry, where=where)
+    wrong = {}
+    for where, check in checks.items():
+        try:
+            check()
+        except PopdlError as error:
+            wrong[where] = str(error).splitlines()
+    return wrong
 
 
 def _check_trials(study: Study) -> list[str]:
@@ -221,13 +288,32 @@ def _check_one_draw(study: Study) -> list[str]:
 
 
 def _check_import(study: Study) -> list[str]:
-    """Look at all of the data once, then read and encode its first example."""
-    from popdl.importing import read_examples, survey
+    """Look at all of the data once and at every label that needs no example, then read and encode a few examples."""
+    import numpy as np
 
-    assert study.import_ is not None
-    (first,) = read_examples(study.import_, survey(study.import_), 0, 1, seed=study.seed)
-    _encode(study, first.example)
-    return []
+    from popdl.importing import look_at_examples, look_at_labels, survey
+    from popdl.scaling import fit_scale
+
+    importer = study.import_
+    assert importer is not None
+    labels, problems = look_at_labels(importer)
+    for name, target in study.targets.items() if not problems else ():
+        if name in labels:
+            everything = np.full(len(labels[name]), "train")
+            classes = importer.priors[name].classes if name in importer.priors else []
+            try:
+                fit_scale(name, target, labels[name], everything, classes)
+            except PopdlError as error:
+                problems.append(str(error))
+    try:
+        for labelled in look_at_examples(importer, survey(importer), seed=study.seed):
+            try:
+                _encode(study, labelled.example)
+            except PopdlError as error:
+                problems.append(f"{labelled.where}: {error}")
+    except PopdlError as error:
+        problems.append(str(error))
+    return list(dict.fromkeys(problems))  # the label of an example that was read is wrong once
 
 
 def _encode(study: Study, example: Example) -> None:

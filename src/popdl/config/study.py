@@ -130,7 +130,7 @@ class Study(Section):
         if self.import_ is not None and not self.import_.phased and self.encoding.phase != "ignore":
             problems.append("encoding.phase: the imported genotypes are not phased; set `phase: ignore`")
         if problems:
-            raise ValueError("\n  ".join(problems))
+            raise ValueError("\n".join(problems))
         return self
 
     @property
@@ -379,7 +379,7 @@ def build_study(values: Any, *, where: str = "config") -> Study:
         problems += [
             line
             for line in explain(error, section=Study)
-            if not (source is None and line.startswith((f"{key}:", f"(whole config): {ONE_ORIGIN}")))
+            if not (source is None and line.startswith((f"{key}:", ONE_ORIGIN)))
         ]
     if problems:
         raise PopdlError(refusal(where, problems))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from popdl.cards import class_prior
 from popdl.config.study import Study
 from popdl.errors import PopdlError
 from popdl.files import write_text
@@ -70,6 +71,7 @@ def write_report(*, results: Path, study: Study, output: Path) -> None:
         targets=outcomes.targets,
         training=training_table(outcomes),
         started_from=started_from(outcomes),
+        class_priors={name: class_prior(described) for name, described in outcomes.targets.items()},
         dropped=dropped(outcomes),
         prediction_transforms=prediction_transforms(outcomes),
         run_times=run_times(outcomes),

@@ -76,7 +76,7 @@ def quality(outcomes: Outcomes) -> list[dict[str, Any]]:
             detail = f"typically off by {error:.0%}" if error is not None else ""
         else:
             headline = f"accuracy {values['accuracy']:.0%}"
-            detail = f"{len(described['classes'])} classes"
+            detail = f"{len(described['classes'])} classes, balanced accuracy {values['balanced_accuracy']:.0%}"
         if score["num_missing"]:
             detail += f"{', ' if detail else ''}on {count(score['n'])} that have a value"
         outcome = verdicts.get(target, {}).get("outcome", "not compared")

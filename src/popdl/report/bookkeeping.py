@@ -69,6 +69,7 @@ def started_from(outcomes: Outcomes) -> list[dict[str, Any]]:
                 "study": start["study"],
                 "network": start["network"],
                 "sha256": start["sha256"][:12],
+                "unseen": start.get("test_split") == "unseen",
                 "started": [],
             }
             models.setdefault(start["sha256"], model)["started"].append(name)
@@ -181,6 +182,10 @@ def _dropped_windows(outcomes: Outcomes, name: str) -> Iterator[dict[str, Any]]:
         yield _row(name, "sites", reason.replace("_", " "), number, total)
     cropped = (in_window - in_array).sum()
     yield _row(name, "sites", "beyond the crop (encoding.max_sites, crop_length)", cropped, total)
+    windows = outcomes.windows[name][outcomes.best]
+    if "n_sites_dropped" in windows:
+        left_out = windows["n_sites_dropped"].sum()
+        yield _row(name, "sites", f"left out by transforms.prediction of {outcomes.best}", left_out, total)
     for why, number in Counter(filter(None, shard.attributes["reasons"])).most_common():
         yield _row(name, "windows", f"no prediction: {why}", number, len(in_window))
 
