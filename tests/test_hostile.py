@@ -201,7 +201,7 @@ def test_a_config_that_names_a_plugin_outside(outside: Path, root: Path) -> None
     text = (root / "config/test.yaml").read_text()
     Path("study.yaml").write_text(text.replace("exchangeable: {}", f"mine: {{name: {outside}:Mine}}"))
     (problem,) = check_study(load_study("study.yaml"), config_only=True)
-    assert "mine" in problem and "lies outside of the project" in problem
+    assert "outside.py:Mine" in problem and "lies outside of the project" in problem
     assert not Path("ran").exists()
 
 

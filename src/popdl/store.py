@@ -28,6 +28,7 @@ from zarr.core.buffer.cpu import Buffer as CpuBuffer
 from zarr.storage import MemoryStore
 
 from popdl.errors import PopdlError
+from popdl.files import whole
 
 __all__ = [
     "FORMAT_VERSION",
@@ -35,7 +36,7 @@ __all__ = [
     "find_shards",
     "read_shard",
     "shard_paths",
-    "verify",
+    "verify_index",
     "verify_shard",
     "write_index",
     "write_shard",
@@ -157,20 +158,6 @@ def verify_shard(path: Path) -> None:
         _read_files(path, shard.files, [name])
 
 
-def verify(path: Path) -> int:
-    """Verify a shard, or every shard of a store; returns how many there are.
-
-    Raises
-    ------
-    PopdlError
-        If any is damaged, or there is none.
-    """
-    shards = find_shards(path)
-    for shard in shards:
-        verify_shard(shard)
-    return len(shards)
-
-
 def find_shards(path: Path) -> list[Path]:
     """The shards of a store, or the one shard that lies there.
 
@@ -208,6 +195,35 @@ def write_index(store: Path, *, kind: str, shards: Sequence[Path]) -> None:
     PopdlError
         If any shard cannot be used; the message lists them all.
     """
+    content = _index(store, kind=kind, shards=shards)
+    try:
+        with whole(store / METADATA) as partial:
+            partial.write_bytes(content)
+    except OSError as error:
+        raise PopdlError(f"{store / METADATA}: cannot write: {error.strerror}.") from error
+
+
+def verify_index(store: Path) -> None:
+    """Compare the index of a store, if it has one, with the shards that are there.
+
+    Raises
+    ------
+    PopdlError
+        If it is not the one that they give, or a shard cannot be used.
+    """
+    file = store / METADATA
+    shards = shard_paths(store)
+    if not (file.exists() and shards):
+        return
+    if file.read_bytes() != _index(store, kind=read_shard(shards[0], kind=None).kind, shards=shards):
+        raise PopdlError(
+            f"{file}: it is not the index of the {len(shards)} shards beside it: it is damaged, or shards were lost or added "
+            "since; delete it and run the study again."
+        )
+
+
+def _index(store: Path, *, kind: str, shards: Sequence[Path]) -> bytes:
+    """The metadata of the zarr group that a folder of shards is."""
     problems: list[str] = []
     digests: dict[str, str] = {}
     members: dict[str, Any] = {}
@@ -227,13 +243,7 @@ def write_index(store: Path, *, kind: str, shards: Sequence[Path]) -> None:
         raise PopdlError("\n  ".join([f"{store}: {len(problems)} of {len(shards)} shards cannot be used:", *problems]))
     attributes = {"format": FORMAT, "format_version": FORMAT_VERSION, "kind": kind, "num_shards": len(shards)}
     index = _group({**attributes, "num_examples": num_examples, "digests": digests}, members)
-    partial = store / f".{METADATA}.partial-{os.getpid()}"
-    try:
-        partial.write_bytes(_json(index, sort_keys=False))
-        partial.replace(store / METADATA)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise PopdlError(f"{store / METADATA}: cannot write: {error.strerror}.") from error
+    return _json(index, sort_keys=False)
 
 
 def _json(value: Any, *, sort_keys: bool = True) -> bytes:
