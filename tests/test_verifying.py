@@ -23,8 +23,9 @@ FLIPS = 60
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of results: a store with its index, windows, a model and a table."""
     folder = tmp_path_factory.mktemp("results") / "study"
-    data = learnable.dataset(folder / "dataset.zarr")
-    store.write_index(data["shards"][0].parent, kind="dataset", shards=data["shards"])
+    data = learnable.dataset(tmp_path_factory.mktemp("data"))
+    shards = [Path(shutil.copytree(shard, folder / "dataset.zarr" / shard.name)) for shard in data["shards"]]
+    store.write_index(folder / "dataset.zarr", kind="dataset", shards=shards)
     learnable.fit(data, folder / "models")
     shutil.copytree(data["shards"][0], folder / "applications/genome/windows.zarr")
     (folder / "models/.0.checkpoint").mkdir()
