@@ -18,8 +18,9 @@ from popdl.config.study import build_study, load_study
 from popdl.errors import PopdlError
 from popdl.layout import Results
 from popdl.model import read_card
-from popdl.store import read_shard, shard_paths, verify
+from popdl.store import read_shard, shard_paths
 from popdl.study_check import check_study
+from popdl.verifying import verify
 
 SCENARIOS = 40
 
@@ -59,7 +60,8 @@ def test_snakemake_runs_a_study_on_imported_data(root: Path, dataset: Path, tmp_
     assert "80 simulations (40 scenarios × 2) imported (dnadna)" in report
     assert "files of scenarios that are not in the table" in report
     assert load_study(results.config) == load_study(path)
-    assert verify(results.simulations(0).parent) == verify(results.dataset(0).parent) == 3
+    for folder in (results.simulations(0).parent, results.dataset(0).parent):
+        assert verify(folder) == "3 shards are whole"
     assert json.loads(results.survey.read_text())["num_scenarios"] == SCENARIOS
     card = read_card(results.shared_model)
     assert card["priors"] == {"parameters": ["size"]} and "size" in card["metrics"]["targets"]
@@ -80,7 +82,7 @@ def test_command_line_imports(dataset: Path, tmp_path: Path, capsys: pytest.Capt
     cli.main(["import", str(path), "--results", str(tmp_path)])
     cli.main(["encode", str(path), "--results", str(tmp_path)])
     results = Results(tmp_path / "mine")
-    assert verify(results.dataset(0).parent) == 3
+    assert verify(results.dataset(0).parent) == "3 shards are whole"
     assert read_shard(results.simulations(2), kind="simulations").attributes["num_haplotypes"] == HAPLOTYPES
     with pytest.raises(SystemExit):
         cli.main(["simulate", str(path), "--results", str(tmp_path)])

@@ -170,9 +170,10 @@ class Mine(Simulator):
 """
 
 
-def test_a_simulator_may_ask_for_another_draw(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(PLUGIN)
-    simulation = section(simulator=f"{tmp_path / 'mine.py'}:Mine", parameters={}, num_scenarios=200)
+def test_a_simulator_may_ask_for_another_draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(PLUGIN)
+    simulation = section(simulator="mine.py:Mine", parameters={}, num_scenarios=200)
     redrawn = shard(simulation, tmp_path).attributes["redrawn"]
     assert issubclass(Redrawn, Exception)
     assert abs(redrawn["tails"] - 200) < 4 * math.sqrt(400)  # negative binomial: mean 200, variance 400

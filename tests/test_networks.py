@@ -271,7 +271,8 @@ def test_bad_options_are_refused(options, message):
         settings_of("exchangeable", options)
 
 
-def test_check_refuses_a_network_whose_output_has_another_size(tmp_path):
+def test_check_refuses_a_network_whose_output_has_another_size(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     plugin = tmp_path / "plugin.py"
     plugin.write_text(
         "from popdl.networks._base import Network\n"

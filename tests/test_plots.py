@@ -31,7 +31,7 @@ def ax():
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     folder = tmp_path_factory.mktemp("drawn")
-    made_up = study(folder)
+    made_up = study()
     results = fabricate(folder / "fabricated", made_up, errors=ERRORS, num_test=120)
     make_figures(results=results.folder, study=made_up, output=results.figures)
     return results

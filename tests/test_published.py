@@ -33,7 +33,7 @@ REPLICATED = {
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("published")
-    made_up = study(folder, applications=False, published=FIGURES, training={"replicates": 2})
+    made_up = study(applications=False, published=FIGURES, training={"replicates": 2})
     results = fabricate(folder / "results" / "fabricated", made_up, errors=REPLICATED, num_test=150)
     make_figures(results=results.folder, study=made_up, output=results.figures)
     write_report(results=results.folder, study=made_up, output=results.report)
@@ -136,4 +136,4 @@ def test_results_of_another_config_are_refused(finished, tmp_path, capsys):
 )
 def test_a_figure_that_fits_nothing_is_refused(tmp_path, changes, message):
     with pytest.raises(PopdlError, match=message):
-        study(tmp_path, published=[{**FIGURES[0], **changes}])
+        study(published=[{**FIGURES[0], **changes}])

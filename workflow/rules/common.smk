@@ -23,13 +23,15 @@ from popdl.layout import ENSEMBLE, baseline_name
 from popdl.stages import STAGES
 from popdl.trials import num_trials, trial_over
 
+# Snakemake takes aliases that stand for billions of values, and keys written twice: popdl's own reader refuses them.
+try:
+    values = read_configs(workflow.configfiles, workflow.config_settings.config)
+except PopdlError as error:
+    print(error, file=sys.stderr)
+    os._exit(2)
 if config.get(INHERITS):
     # Snakemake has merged the files as they are; what they inherit must come before what they and --config change.
-    try:
-        config = read_configs(workflow.configfiles, workflow.config_settings.config)
-    except PopdlError as error:
-        print(error, file=sys.stderr)
-        os._exit(2)
+    config = values
 config = numbers_from_strings(config)
 
 

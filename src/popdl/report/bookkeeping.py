@@ -95,6 +95,7 @@ def dropped(outcomes: Outcomes) -> list[dict[str, Any]]:
     rows = [
         *_dropped_imports(outcomes),
         *_redrawn(outcomes),
+        *_failed(outcomes),
         *_dropped_simulations(outcomes),
         *_missing_targets(outcomes),
     ]
@@ -129,6 +130,22 @@ def _redrawn(outcomes: Outcomes) -> Iterator[dict[str, Any]]:
         examples += attributes["num_examples"]
     for reason, number in redrawn.items():
         yield _row(SIMULATION, "simulations", f"simulated again: {reason}", number, examples + redrawn.total())
+
+
+def _failed(outcomes: Outcomes) -> Iterator[dict[str, Any]]:
+    """Draws from the prior that could not be simulated, and in whose place others were drawn."""
+    failed: dict[str, list[dict[str, float]]] = {}
+    scenarios: set[int] = set()
+    for path in shard_paths(outcomes.results.simulations(0).parent):
+        shard = read_shard(path, kind="simulations")
+        scenarios.update(np.unique(shard["scenario"]).tolist())
+        for draw in shard.attributes.get("failed", []):
+            failed.setdefault(draw["reason"], []).append(draw["parameters"])
+    total = len(scenarios) + sum(map(len, failed.values()))
+    for reason, draws in failed.items():
+        where = ", ".join(f"{name} = {value:.4g}" for name, value in draws[0].items())
+        why = f"cannot be simulated, others drawn in their place: {reason} (the first: {where})"
+        yield _row(SIMULATION, "draws from the prior", why, len(draws), total)
 
 
 def _dropped_simulations(outcomes: Outcomes) -> Iterator[dict[str, Any]]:
