@@ -115,7 +115,6 @@ def values(root: Path) -> dict[str, Any]:
         ("networks.cnn.name", "give each network a key of its own"),
         ("targets.recent_size.weight", "cannot be compared"),
         ("transforms.trian", "there is no such list; did you mean 'train'"),
-        ("encoding.max_sites", "search over `transforms`.* write a config for each value, with `inherits:`"),
         ("simulation.num_scenarios", "write a config for each value"),
     ],
 )
