@@ -128,7 +128,15 @@ TRIALS = {
 }
 SEARCH_TABLE = ["<results>/search.tsv"] if TRIALS else []
 # The data that a search chooses between, and the different examples behind them: see search.smk.
-VARIANTS = data_variants(SEARCH, seed=SEED)
+try:
+    VARIANTS = data_variants(SEARCH, seed=SEED)
+except ModuleNotFoundError as error:
+    print(
+        f"search: a random search over keys of the data draws while Snakemake reads the study, which needs {error.name}; "
+        "install it beside Snakemake, or search a grid.",
+        file=sys.stderr,
+    )
+    os._exit(2)
 SOURCE_VARIANTS = source_variants(VARIANTS)
 CHOSEN_DATA = ["<results>/variants/chosen.json"] if VARIANTS else []
 
