@@ -115,7 +115,7 @@ def test_what_is_no_ensemble_is_refused(members, ensemble, tmp_path):
 
 
 def test_the_report_shows_replicates_and_their_ensemble(tmp_path):
-    study = fabricated.study(tmp_path, training={"replicates": 3})
+    study = fabricated.study(training={"replicates": 3})
     errors = {f"exchangeable/{number}": 0.2 + 0.01 * number for number in range(3)}
     errors |= {f"cnn/{number}": 0.4 for number in range(3)} | {"exchangeable/ensemble": 0.15, "cnn/ensemble": 0.35}
     errors |= {"prior_mean": 1.0, "ridge_sfs": 0.5, "boosted_trees": 0.45}

@@ -86,10 +86,10 @@ def test_what_the_config_alone_shows_is_refused(root, targets, training, message
 
 @pytest.mark.parametrize("options", [{"scale": "logit"}, {"circular": 10}])
 def test_a_prior_off_the_scale_is_refused(tmp_path, options):
-    simulation = fabricated.study(tmp_path).simulation.model_dump(mode="json")
+    simulation = fabricated.study().simulation.model_dump(mode="json")
     simulation["parameters"]["event_time"] = {"uniform": [-5, 100]}
     with pytest.raises(PopdlError, match=r"targets.event_time: values must lie between 0 and .*down to -5"):
-        fabricated.study(tmp_path, applications=False, simulation=simulation, targets={"event_time": options})
+        fabricated.study(applications=False, simulation=simulation, targets={"event_time": options})
 
 
 def test_a_model_that_does_not_fit_is_found(root, tmp_path):

@@ -34,6 +34,7 @@ __all__ = [
     "FORMAT_VERSION",
     "Shard",
     "find_shards",
+    "link_shard",
     "read_shard",
     "shard_paths",
     "verify_index",
@@ -127,6 +128,31 @@ def write_shard(path: Path, *, kind: str, arrays: Mapping[str, np.ndarray], attr
         for name, content in files.items():
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
             (partial / name).write_bytes(content)
+
+
+def link_shard(source: Path, path: Path) -> None:
+    """Give a shard a second place, replacing the shard that may be there; both share their bytes on disk where the disk allows.
+
+    Parameters
+    ----------
+    source
+        Folder of a shard.
+    path
+        The other folder.
+
+    Raises
+    ------
+    PopdlError
+        If the source is not a complete shard, or the disk refuses.
+    """
+    names = [*_open(source).files, MANIFEST]
+    with _replacing(path) as partial:
+        for name in names:
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(source / name, partial / name)
+            except OSError:  # another disk, or one without links
+                shutil.copyfile(source / name, partial / name)
 
 
 def read_shard(path: Path, *, kind: str | None) -> Shard:

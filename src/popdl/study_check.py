@@ -19,7 +19,8 @@ from popdl.dataset import encode_examples
 from popdl.encoding import Encoder
 from popdl.errors import PopdlError
 from popdl.simulators._base import Example
-from popdl.trials import changed, num_trials, trial_over
+from popdl.trials import changed, data_values, draw_values, num_trials, trial_over
+from popdl.variants import searched, vary
 
 if TYPE_CHECKING:
     from popdl.transforms._pipeline import Pipelines
@@ -45,20 +46,22 @@ def check_study(study: Study, *, config_only: bool = False) -> list[str]:
     list of str
         Empty if the study can run.
     """
+    kinds, problems = _kinds(study)
     # A login node may have what Snakemake needs and no more; what is not looked at here, the jobs find.
-    problems = [*_check_networks(study), *_check_losses(study)] if find_spec("torch") else []
-    problems += _problems(partial(_check_trials, study))
+    if find_spec("torch"):
+        problems += _of_each(kinds, _check_networks) + _of_each(kinds, _check_losses)
+    problems += _problems(partial(_check_trials, study, kinds))
     problems += _problems(partial(_check_baselines, study)) if find_spec("sklearn") else []
     problems = list(dict.fromkeys(problems))  # what is wrong with the optimizer is wrong for every network
     if config_only:
         return problems
     if find_spec("torch"):
         for key in study.networks if not problems else []:
-            problems += _problems(partial(_check_start, study, key))
-    problems += _problems(partial(_check_one_draw if study.simulation else _check_import, study))
-    problems += _problems(partial(_check_splits, study))
+            problems += _of_each(kinds, partial(_check_start, key=key))
+    problems += _of_each(kinds, _check_one_draw if study.simulation else _check_import)
+    problems += _of_each(kinds, _check_splits)
     for name, application in study.applications.items():
-        found = _problems(partial(_check_application, application, study))
+        found = _of_each(kinds, partial(_check_application, application))
         problems += [f"applications.{name}: {problem}" for problem in found]
     return problems
 
@@ -87,6 +90,33 @@ def read_study(values: Any, *, where: str) -> Study:
         wrong = option_problems(plain.get("networks"), plain.get("transforms"))
         lines = [f"  {line}" for lines in wrong.values() for line in lines]
         raise PopdlError("\n".join([str(error), *lines])) from None
+
+
+def _kinds(study: Study) -> tuple[list[tuple[dict[str, Any], Study]], list[str]]:
+    """The study with each of the data that its search chooses between, by the values that are searched, and why any cannot be."""
+    kinds, problems = [], []
+    for values in searched(study):
+        try:
+            kinds.append((values, vary(study, values)))
+        except PopdlError as error:
+            problems.append(f"search, {error}")
+    return kinds if kinds or problems else [({}, study)], problems
+
+
+def _of_each(kinds: list[tuple[dict[str, Any], Study]], check: Callable[[Study], list[str]]) -> list[str]:
+    """What is wrong with each of the data of a study; once, where the same is wrong with all of them."""
+    found = [_problems(partial(check, study)) for _, study in kinds]
+    if all(problems == found[0] for problems in found):
+        return found[0] if found else []
+    return [
+        f"search, {_words(values)}: {problem}"
+        for (values, _), problems in zip(kinds, found, strict=True)
+        for problem in problems
+    ]
+
+
+def _words(values: dict[str, Any]) -> str:
+    return ", ".join(f"{key}: {value}" for key, value in values.items())
 
 
 def _problems(check: Callable[[], list[str]]) -> list[str]:
@@ -154,12 +184,10 @@ def option_problems(networks: Any, transforms: Any) -> dict[str, list[str]]:
     return wrong
 
 
-def _check_trials(study: Study) -> list[str]:
+def _check_trials(study: Study, kinds: list[tuple[dict[str, Any], Study]]) -> list[str]:
     """Hold the settings of every trial of a search to the same rules as those of the config."""
     if study.search is None:
         return []
-    from popdl.search import draw_values
-
     if find_spec("torch"):
         from popdl.transforms._pipeline import Pipelines
 
@@ -168,23 +196,25 @@ def _check_trials(study: Study) -> list[str]:
     training = study.training.model_dump(mode="json")
     problems = []
     for key, options in study.networks.items():
-        tried = [(options, unchanged)]  # those of the config are looked at already
+        tried = [(data, options, unchanged) for data, _ in kinds]  # those of the config are looked at already
         for trial in range(num_trials(search, key)):
             values = draw_values(trial_over(search, key, trial), trial=trial, seed=study.seed)
-            where = (
-                f"search, trial {trial} of {key} ({', '.join(f'{name}: {value}' for name, value in values.items())})"
-            )
+            data = data_values(values)
+            varied = next((varied for known, varied in kinds if known == data), None)
+            if varied is None:  # why is said already
+                continue
+            where = f"search, trial {trial} of {key} ({_words(values)})"
             try:
                 trial_options, trial_training, lists = changed(key, options, training, unchanged, values)
                 settings = validate(Training, trial_training, where="training")
                 trial_lists = validate(Transforms, lists, where="transforms")
                 if not find_spec("torch"):
                     continue
-                transforms = Pipelines.of(study.model_copy(update={"transforms": trial_lists}))
-                if (trial_options, lists) not in tried:
-                    tried.append((trial_options, lists))
+                transforms = Pipelines.of(varied.model_copy(update={"transforms": trial_lists}))
+                if (data, trial_options, lists) not in tried:
+                    tried.append((data, trial_options, lists))
                     _check_network(key, trial_options, transforms)
-                _check_optimization(key, trial_options, settings, study, transforms)
+                _check_optimization(key, trial_options, settings, varied, transforms)
             except PopdlError as error:
                 problems.append(f"{where}: {error}")
     return problems

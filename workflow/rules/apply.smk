@@ -3,7 +3,8 @@
 
 rule simulate_genome:
     input:
-        simulation_files(),
+        files=source_files,
+        data=CHOSEN_DATA,
     output:
         "<results>/applications/{application}/genome.vcf.gz",
     log:
@@ -36,6 +37,7 @@ rule encode_windows:
         vcf=genome,
         samples=sample_lists,
         plugins=statistics_plugins(),
+        data=CHOSEN_DATA,
     output:
         directory("<results>/applications/{application}/windows.zarr"),
     log:

@@ -22,6 +22,7 @@ rule draw_figures:
         config="<results>/config.yaml",
         metrics="<results>/metrics.json",
         search=SEARCH_TABLE,
+        data=CHOSEN_DATA,
         histories=expand("<results>/models/{model}.history.csv", model=MODELS),
         windows=expand(
             "<results>/applications/{application}/{model}.windows.tsv",

@@ -23,7 +23,7 @@ from popdl.report.bookkeeping import (
     versions,
 )
 from popdl.report.published import published_table
-from popdl.report.runs import replicates_table, search_tables
+from popdl.report.runs import replicates_table, search_tables, searched_data
 from popdl.report.wording import Figure, badge, count, measured, number, uncertainty
 
 __all__ = ["write_report"]
@@ -83,6 +83,7 @@ def write_report(*, results: Path, study: Study, output: Path) -> None:
         replicates=replicates_table(outcomes),
         published=published_table(study, outcomes.metrics),
         search=search_tables(outcomes),
+        searched_data=searched_data(outcomes),
     )
     write_text(output, page)
 
