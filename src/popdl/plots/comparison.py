@@ -32,7 +32,9 @@ def comparison_panel(
     factor = float(both["map"].median() / both["predicted"].median()) * PER_MEGABASE if len(both) else 1.0
     edges = np.append(bins["start"], bins["end"].iloc[-1]) / 1e6
     known, predicted = bins["map"] * PER_MEGABASE, bins["predicted"] * factor
+    values = [known, predicted]
     if intervals is not None:
+        values += [intervals["low"] * factor, intervals["high"] * factor]
         ax.bar(
             intervals["start"] / 1e6,
             (intervals["high"] - intervals["low"]) * factor,
@@ -53,10 +55,10 @@ def comparison_panel(
         linewidth=1.2,
         label="prediction, scaled to the map's median",
     )
-    values = np.concatenate([known, predicted])
-    values = values[np.isfinite(values) & (values > 0)]
-    if len(values):
-        scale_axis(ax, "y", low=float(values.min()), high=float(values.max()), scale="log")
+    drawn = np.concatenate(values)
+    drawn = drawn[np.isfinite(drawn) & (drawn > 0)]
+    if len(drawn):
+        scale_axis(ax, "y", low=float(drawn.min()), high=float(drawn.max()), scale="log")
     ax.set_xlim(edges[0], edges[-1])
     ax.set_ylabel("cM/Mb")
     ax.set_title(title)
