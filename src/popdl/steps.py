@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from popdl.config.study import Study, write_study
 from popdl.errors import PopdlError
-from popdl.layout import ENSEMBLE, Results
+from popdl.layout import ENSEMBLE, Results, baseline_name
 from popdl.trials import draw_values, num_trials, of_source, trial_over
 
 __all__ = ["apply", "encode", "evaluate", "import_", "network_names", "report", "simulate", "split", "train"]
@@ -330,6 +330,37 @@ def apply(study: Study, results: Results) -> None:
                 bed=folder / f"{predictor}.windows.bed",
             )
         compare_windows(results.shared_model, windows=windows, output=folder / "realism.tsv")
+        if application.compare is not None:
+            _compare_with_map(study, results, name)
+
+
+def _compare_with_map(study: Study, results: Results, name: str) -> None:
+    """Predict the windows of an application with the baselines, too, and correlate everything with its recombination map."""
+    from popdl.baselines._base import apply_baseline
+    from popdl.comparison import compare_with_map
+
+    application, folder = study.applications[name], results.application(name)
+    assert application.compare is not None and application.windows.size is not None
+    for baseline in study.baselines:
+        apply_baseline(
+            baseline,
+            shards=_dataset(study, results),
+            splits=results.splits,
+            targets=results.targets,
+            evaluation=study.evaluation,
+            seed=study.seed,
+            windows=folder / "windows.zarr",
+            output=folder / "baselines" / f"{baseline_name(baseline)}.windows.tsv",
+        )
+    methods = {name: name for name in predictors(study, results)}
+    methods |= {baseline: f"baselines/{baseline_name(baseline)}" for baseline in study.baselines}
+    compare_with_map(
+        {method: folder / f"{file}.windows.tsv" for method, file in methods.items()},
+        comparison=application.compare,
+        window=application.windows.size,
+        output=folder / "comparison.tsv",
+        table=folder / "correlations.tsv",
+    )
 
 
 def report(study: Study, results: Results) -> None:

@@ -33,6 +33,11 @@ rule draw_figures:
             "<results>/applications/{application}/realism.tsv",
             application=APPLICATIONS,
         ),
+        comparisons=expand(
+            "<results>/applications/{application}/{table}.tsv",
+            application=COMPARED,
+            table=["comparison", "correlations"],
+        ),
     output:
         report(
             directory("<results>/figures"),

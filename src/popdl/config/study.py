@@ -276,6 +276,7 @@ class Study(Section):
             problems.append(
                 f"build: {application.build}, but simulation.recombination_rate.build is {map_build}; use a map of the VCF's build"
             )
+        problems += self._comparison_problems(application)
         if (individuals := application.num_individuals) is not None:
             haplotypes, needed = individuals * application.ploidy, self.source.total_haplotypes
             if haplotypes != needed:
@@ -298,6 +299,25 @@ class Study(Section):
                 for name in given
                 if name not in names
             ]
+        return problems
+
+    def _comparison_problems(self, application: Application) -> list[str]:
+        compare = application.compare
+        if compare is None:
+            return []
+        problems = []
+        if compare.target not in self.targets:
+            problems.append(
+                f"compare.target: {compare.target!r} is no target; {suggestion(compare.target, self.targets)}"
+            )
+        elif self.targets[compare.target].scale != "log":
+            problems.append(
+                f"compare.target: a rate is compared on a log scale; set targets.{compare.target}.scale to log"
+            )
+        if compare.build and application.build and canonical(compare.build) != canonical(application.build):
+            problems.append(
+                f"compare.build: {compare.build}, but the genome is of {application.build}; use a map of the VCF's build"
+            )
         return problems
 
 
