@@ -134,7 +134,7 @@ class HaplotypeBlocks(Network):
         block, num_lengths = self.settings.block, self.settings.num_lengths
         alleles = (genotypes > 0).float().unflatten(2, (-1, block))
         # A block of alleles as one number, which float32 holds exactly.
-        numbers = (alleles * 2.0 ** torch.arange(block, device=alleles.device)).sum(dim=3).transpose(1, 2)
+        numbers = (alleles @ 2.0 ** torch.arange(block, device=alleles.device)).transpose(1, 2).contiguous()
         channels = []
         for part in self.by_population(numbers, dim=2):
             identical, whole = part.unsqueeze(3) == part.unsqueeze(2), real
@@ -146,7 +146,8 @@ class HaplotypeBlocks(Network):
                     else:
                         identical, whole = identical[:, :0], whole[:, :0]
                 # Frequency of each haplotype's own kind. Sums of bytes are many times faster on a CPU than those of larger numbers.
-                counts = [half.sum(dim=3, dtype=torch.uint8).float() for half in identical.split(255, dim=3)]
+                parts = identical.view(torch.uint8).split(255, dim=2)
+                counts = [rows.sum(dim=2, dtype=torch.uint8).float() for rows in parts]
                 own = torch.stack(counts).sum(dim=0) / part.shape[2]
                 found = torch.stack(
                     [torch.log(own.mean(dim=2) + SMALLEST_SHARE), own.amax(dim=2), own.square().mean(dim=2)], dim=1
