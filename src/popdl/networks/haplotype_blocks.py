@@ -142,7 +142,10 @@ class HaplotypeBlocks(Network):
                 if length:  # two neighbours make a stretch of twice the length
                     step = 2 ** (length - 1)
                     if identical.shape[1] > step:
-                        identical, whole = identical[:, :-step] & identical[:, step:], whole[:, :-step] & whole[:, step:]
+                        identical, whole = (
+                            identical[:, :-step] & identical[:, step:],
+                            whole[:, :-step] & whole[:, step:],
+                        )
                     else:
                         identical, whole = identical[:, :0], whole[:, :0]
                 # Frequency of each haplotype's own kind. Sums of bytes are many times faster on a CPU than those of larger numbers.
