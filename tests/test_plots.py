@@ -198,8 +198,8 @@ def overlapping():
 
 def test_windows_that_overlap_are_drawn_side_by_side(ax):
     placed, _ = genome_coordinates(overlapping())
-    np.testing.assert_allclose(placed["from"], [0, 0.15, 0.25, 0.6])
-    np.testing.assert_allclose(placed["to"], [0.15, 0.25, 0.4, 0.8])
+    np.testing.assert_allclose(placed["from"], [0.05, 0.15, 0.25, 0.6])
+    np.testing.assert_allclose(placed["to"], [0.15, 0.25, 0.35, 0.8])
     probability_track(overlapping(), ax, target="t", described={"label": "T", "classes": ["a", "b"]})
     bars = [patch for patch in ax.patches if patch.get_hatch() is None]
     for place, heights in ((0.1, [0.7, 0.3]), (0.2, [0.2, 0.8]), (0.3, [0.1, 0.9]), (0.5, [])):

@@ -48,7 +48,10 @@ def _without_overlaps(windows: pd.DataFrame) -> pd.DataFrame:
     overlap = right[:-1] > left[1:]
     begin = np.concatenate([left[:1], np.where(overlap, middle, left[1:])])
     stop = np.concatenate([np.where(overlap, middle, right[:-1]), right[-1:]])
-    return windows.assign(**{"from": begin, "to": stop})
+    # As far to one side as to the other: the first and the last are no wider than those beside them.
+    centre = (left + right) / 2
+    half = np.minimum(centre - begin, stop - centre)
+    return windows.assign(**{"from": centre - half, "to": centre + half})
 
 
 def genome_track(
