@@ -24,6 +24,22 @@ VARIANTS = {
     },
     "flagel": {"filters": [8, 8], "dropout": 0.0},
     "flagel_untransposed": {"name": "flagel", "filters": [8, 8], "along": "haplotypes", "pool": [1, 2], "dropout": 0.0},
+    "haplotype_blocks": {
+        "block": 4,
+        "num_lengths": 2,
+        "num_distances": 3,
+        "per_site": [6],
+        "filters": [8],
+        "dropout": 0.0,
+    },
+    "haplotype_blocks_long": {
+        "name": "haplotype_blocks",
+        "block": 16,
+        "num_lengths": 4,
+        "num_distances": 0,
+        "head": [],
+        "dropout": 0.0,
+    },
     "mlp": {"widths": [8]},
     "cnn": {"filters": [4, 8]},
     "cnn_whole": {"name": "cnn", "filters": [4], "width": 2, "stride": 1, "pool": 1, "head": []},
@@ -337,6 +353,41 @@ def test_site_pairs_read_linkage_and_nothing_else_of_alleles():
     assert not torch.allclose(network(moved, positions, mask), before)
 
 
+@pytest.mark.parametrize("num_haplotypes", [6, 300])
+def test_haplotype_blocks_count_haplotypes_as_a_loop_does(num_haplotypes):
+    shape = InputShape(num_haplotypes, 33, has_positions=True)
+    network = build("haplotype_blocks", {"block": 4, "num_lengths": 3}, shape)
+    genotypes, _, mask = batch(shape, (33, 18))
+    padded, real = (torch.nn.functional.pad(values, (0, 3)) for values in (genotypes, mask))
+    found = network._haplotypes(padded, real, real.unflatten(1, (-1, 4)).all(dim=2))
+    for length, channels in enumerate(found):
+        num_sites, first = 4 * 2**length, (2**length - 1) // 2
+        for example in range(2):
+            for number in range((36 - num_sites) // 4 + 1):
+                part = slice(4 * number, 4 * number + num_sites)
+                rows = [tuple(row) for row in (padded[example, :, part] > 0).int().tolist()]
+                shares = [rows.count(row) / num_haplotypes for row in rows]
+                expected = [np.log(np.mean(shares) + 1e-3), max(shares), np.mean(np.square(shares))]
+                if not real[example, part].all():
+                    expected = [0.0, 0.0, 0.0]
+                np.testing.assert_allclose(channels[example, :, first + number], expected, rtol=1e-5)
+
+
+def test_haplotype_blocks_tell_left_from_right():
+    """The mirror image of a window is another window; what networks that average over the window see of it is the same."""
+    network = make("haplotype_blocks").eval()
+    genotypes, positions, mask = batch(num_sites=(33, 33), seed=3)
+    genotypes[:, 1:, :8] = genotypes[:, :1, :8]  # one haplotype on the left
+    positions = torch.linspace(-1.7, 1.7, 33).expand(2, 33)
+    mirrored = network(genotypes.flip(2), -positions.flip(1), mask)
+    assert not torch.allclose(mirrored, network(genotypes, positions, mask), atol=1e-3)
+
+
+def test_haplotype_blocks_need_haplotypes():
+    with pytest.raises(PopdlError, match=r"networks\.haplotype_blocks: this network compares haplotypes"):
+        build("haplotype_blocks", {}, InputShape(6, 33, has_positions=True, frequencies=True))
+
+
 def test_site_pairs_need_a_pair():
     with pytest.raises(PopdlError, match="a pair needs 2 sites, found 1"):
         build("site_pairs", {}, InputShape(6, 1, has_positions=True))
@@ -351,7 +402,7 @@ def test_every_published_network_says_what_to_cite() -> None:
         "custom_cnn": "Sanchez T. et al. (2021)",
         "spidna": "Sanchez T. et al. (2021)",
     }
-    unpublished = {"cnn", "mlp", "site_pairs"}
+    unpublished = {"cnn", "haplotype_blocks", "mlp", "site_pairs"}
     assert {*sources, *unpublished} == set(plugins.known("networks")), "a new network belongs to one or the other"
     for name in plugins.known("networks"):
         citation = settings_of(name, {})[0].citation

@@ -33,6 +33,7 @@ VARIANTS = {
     "definetti": {"phi": [["conv", 3, 4]], "g": ["mean", ["attention", 2]], "h": [["conv", 3, 4], ["fc", 8]]},
     "definetti_dense": {"name": "definetti", "phi": [["fc", 6]], "g": ["sort", ["top_k", 3], ["moments", 1, 2]]},
     "site_pairs": {"per_pair": [6], "head": []},
+    "haplotype_blocks": {"block": 4, "num_lengths": 2, "per_site": [6], "filters": [8]},
     "definetti_bare": {"name": "definetti", "phi": [], "g": ["mean"], "h": [["fc", 8]]},
 }
 

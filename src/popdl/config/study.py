@@ -14,6 +14,7 @@ from popdl.config.base import Section, explain, refusal, suggestion, validate
 from popdl.config.encoding import Encoding
 from popdl.config.published import Published, published_problems
 from popdl.config.reading import INHERITS, NULL_IS_A_VALUE, numbers_from_strings, read_config
+from popdl.config.scan import Scan, scan_problems
 from popdl.config.search import Search
 from popdl.config.training import Evaluation, Splits, Target, Training
 from popdl.config.transforms import Transforms
@@ -24,6 +25,7 @@ from popdl.genome_builds import canonical
 from popdl.layout import baseline_name
 from popdl.simulators._base import RecombinationMap, Simulator
 from popdl.statistics import _base as statistics
+from popdl.statistics import names as statistics_names
 
 __all__ = [
     "Source",
@@ -94,6 +96,8 @@ class Study(Section):
     """How predictions are judged."""
     applications: dict[Name, Application] = {}
     """The genomes that the trained networks are applied to."""
+    scans: dict[Name, Scan] = {}
+    """Figures in which several applications are compared along the genome."""
     published: list[Published] = []
     """What others have reported on the same question, shown beside the study's own figures."""
 
@@ -124,6 +128,9 @@ class Study(Section):
         )
         for name, application in self.applications.items():
             problems += [f"applications.{name}.{problem}" for problem in self._application_problems(application)]
+        problems += scan_problems(
+            self.scans, applications=self.applications, statistics=self._statistics_known() if self.scans else None
+        )
         if self.encoding.crop_length is not None and self.encoding.crop_length > self.source.sequence_length:
             problems.append(
                 f"encoding.crop_length: {self.encoding.crop_length:g} bp is longer than {self.section}.sequence_length ({self.source.sequence_length:g})"
@@ -168,6 +175,15 @@ class Study(Section):
             name = entry if isinstance(entry, str) else entry["name"]
             problems += [f"statistics.{name}.{problem}" for problem in group.problems(self)]
         return problems
+
+    def _statistics_known(self) -> list[str] | None:
+        """Names of the statistics of every window; None if `statistics` is not valid."""
+        try:
+            groups = [statistics.build(statistics.describe(entry)) for entry in self.statistics]
+            derived = self.encoding.alleles == "derived"
+            return statistics_names(self.source.total_haplotypes, derived=derived, groups=groups)
+        except PopdlError:
+            return None
 
     def _target_problems(self) -> list[str]:
         problems = []
