@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+import scipy.special
 from sklearn.metrics import confusion_matrix as sklearn_confusion
-from sklearn.metrics import log_loss, r2_score, roc_auc_score
+from sklearn.metrics import log_loss, r2_score, roc_auc_score, root_mean_squared_error
 
 from popdl.intervals import half_width
 from popdl.metrics import (
@@ -22,6 +23,7 @@ def truth():
 def test_a_perfect_prediction(truth):
     metrics = regression_metrics(truth, truth, truth - 1, truth + 1, scale="log")
     expected = {"r2": 1, "rmse": 0, "bias": 0, "mae": 0, "pearson": 1, "coverage": 1, "median_relative_error": 0}
+    expected |= {"natural_r2": 1, "natural_rmse": 0}
     assert metrics == pytest.approx(expected, abs=1e-12)
 
 
@@ -69,6 +71,24 @@ def test_ties_count_half():
     probabilities = np.array([[0.5, 0.5], [0.5, 0.5], [0.9, 0.1], [0.1, 0.9]])
     true = np.array([0, 1, 0, 0])
     assert classification_metrics(true, probabilities)["auc"] == pytest.approx(roc_auc_score(true, probabilities[:, 1]))
+
+
+@pytest.mark.parametrize(("scale", "natural"), [("log", lambda x: 10.0**x), ("logit", scipy.special.expit)])
+def test_errors_in_natural_units_are_those_of_the_values_themselves(truth, scale, natural):
+    predicted = truth + np.random.default_rng(2).normal(0, 0.2, len(truth))
+    metrics = regression_metrics(truth, predicted, predicted, predicted, scale=scale)
+    assert metrics["natural_r2"] == pytest.approx(r2_score(natural(truth), natural(predicted)))
+    assert metrics["natural_rmse"] == pytest.approx(root_mean_squared_error(natural(truth), natural(predicted)))
+    assert metrics["natural_r2"] != pytest.approx(metrics["r2"])
+
+
+def test_on_a_linear_scale_there_are_no_other_units(truth):
+    assert not [name for name in regression_metrics(truth, truth, truth, truth) if name.startswith("natural")]
+
+
+def test_what_is_too_large_to_be_squared_has_no_finite_error():
+    true = np.array([1.0, 200.0, 300.0])
+    assert not np.isfinite(regression_metrics(true, true + 1, true, true, scale="log")["natural_rmse"])
 
 
 def test_a_truth_of_zero_has_no_relative_error():

@@ -11,6 +11,7 @@ import yaml
 from fabricated import fabricate, study
 from test_evaluation import ERRORS
 
+from popdl.config.published import Published
 from popdl.config.study import study_text
 from popdl.errors import PopdlError
 from popdl.plots.figures import make_figures
@@ -70,6 +71,18 @@ def test_the_best_baseline_has_the_smallest_error_or_the_largest_share(finished)
     )
 
 
+def test_natural_units_are_named_where_the_target_is_a_logarithm(finished):
+    _, made_up, _, metrics = finished
+    figures = [{**FIGURES[1], "metric": metric} for metric in ("r2", "natural_r2", "natural_rmse")]
+    rows = published_table(
+        made_up.model_copy(update={"published": [Published(**figure) for figure in figures]}), metrics
+    )
+    assert [row["label"].endswith(" (log10)") for row in rows] == [True, False, False]
+    assert rows[1]["ours"].value == value_of(metrics, "ridge_sfs", "recent_size", "natural_r2") != rows[0]["ours"].value
+    errors = [value_of(metrics, name, "recent_size", "natural_rmse") for name in ("ridge_sfs", "boosted_trees")]
+    assert best_baseline(metrics, "recent_size", "natural_rmse").value <= min(errors)
+
+
 def test_an_undefined_metric_gives_no_mean(finished):
     metrics = json.loads(json.dumps(finished[3]))
     metrics["models"]["cnn/1"]["targets"]["event_time"]["metrics"]["rmse"]["value"] = None
@@ -118,6 +131,10 @@ def test_results_of_another_config_are_refused(finished, tmp_path, capsys):
     [
         ({"target": "size"}, r"published\.0\.target: 'size' is no target"),
         ({"metric": "auc"}, r"published\.0\.metric: event_time is scored by r2, rmse, mae, pearson, found auc"),
+        (
+            {"target": "change", "metric": "natural_r2", "network": None},
+            r"published\.0\.metric: change is scored by accuracy, auc, found natural_r2",
+        ),
         ({"network": "cn"}, r"published\.0\.network: 'cn' is no network; did you mean 'cnn'"),
         (
             {"network": None, "baseline": "ridge"},

@@ -56,7 +56,8 @@ def regression_metrics(
     dict
         ``r2`` (1 − residual over total sum of squares; at most 1, below 0 if worse than the mean), ``rmse``, ``bias`` (mean of
         prediction − truth), ``mae``, ``pearson``, ``coverage`` (share of truths inside the interval) and
-        ``median_relative_error`` (|prediction − truth| / |truth| in natural units). NaN where undefined.
+        ``median_relative_error`` (|prediction − truth| / |truth| in natural units); on a log or logit scale also ``natural_r2``
+        and ``natural_rmse``, of the same predictions in natural units. NaN where undefined.
     """
     error = predicted - true
     centre = true.mean() if circular is None else circular_mean(true, circular)
@@ -79,7 +80,18 @@ def regression_metrics(
         else _circular_correlation(true, predicted, circular),
         "coverage": float(((low <= true) & (true <= high)).mean()),
         "median_relative_error": float(np.median(relative)) if defined.any() else np.nan,
+        **({} if scale == "linear" else _in_natural_units(from_scale(true, scale), from_scale(predicted, scale))),
     }
+
+
+def _in_natural_units(true: np.ndarray, predicted: np.ndarray) -> Metrics:
+    """R² and RMSE as others report them who judge on another scale than they learned on."""
+    with np.errstate(over="ignore", invalid="ignore"):  # what was learned as a logarithm may be too large to be squared
+        squared, total = (predicted - true) ** 2, float(((true - true.mean()) ** 2).sum())
+        return {
+            "natural_r2": 1 - float(squared.sum()) / total if total > 0 else np.nan,
+            "natural_rmse": float(np.sqrt(squared.mean())),
+        }
 
 
 def classification_metrics(true: np.ndarray, probabilities: np.ndarray) -> Metrics:

@@ -127,7 +127,7 @@ def _rows(one: Finished, target: str, cpu: str) -> Iterator[str]:
         ours = of_network(one.metrics, network, target, metric)
         cells = [
             f"[{one.study.study}](#{one.study.study})",
-            _label(one, target),
+            figures[0]["label"] if figures else _label(one, target),
             METRICS[metric],
             network + (" \\*" if network == chosen else ""),
             "; ".join(beside) or "–",
@@ -157,7 +157,7 @@ def _section(one: Finished, images: Path) -> Iterator[str]:
         for row in figures:
             by = "–" if row["ours"] is None else row["ours"].name
             yield (
-                f"| {row['method']} | {_label(one, row['target'])} | {row['metric']} | {row['value']:g} | {_score(row['ours'])} "
+                f"| {row['method']} | {row['label']} | {row['metric']} | {row['value']:g} | {_score(row['ours'])} "
                 f"| {by if row['repeated'] else f'{by}, another method'} | {row['source']} |"
             )
         yield ""
