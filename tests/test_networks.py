@@ -374,7 +374,9 @@ def test_site_pairs_average_what_they_are_told_in_every_stretch():
             values = gametes(genotypes[row].clamp(min=0).numpy(), distance)
             stretch = [int((first + distance / 2) / 9 * 4) for first in range(9 - distance)]
             for part in sorted(set(stretch)):
-                inside = [v for v, s, i in zip(values, stretch, range(99)) if s == part and i + distance < number]
+                inside = [
+                    value for first, value in enumerate(values) if stretch[first] == part and first + distance < number
+                ]
                 expected.append(np.mean(inside) if inside else 0.0)
         np.testing.assert_allclose(found[row], expected, atol=1e-6)
 
