@@ -15,12 +15,12 @@ standardised logarithms, are added up to places first.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from typing import Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from popdl.networks._base import InputShape, Network, dense
 from popdl.networks._masked import mean
@@ -66,7 +66,7 @@ class SitePairs(Network):
         if not self.distances:
             raise ValueError(f"a pair needs 2 sites, found {shape.max_sites}")
         self.stretches = [
-            _by_stretch(shape.max_sites, distance, number=settings.stretches) for distance in self.distances
+            _stretches(shape.max_sites, distance, number=settings.stretches) for distance in self.distances
         ]
         of_alleles = 4 if settings.four_gametes else 3
         num_channels = of_alleles * max(1, len(shape.populations)) + 1 + 2 * int(shape.has_positions)
@@ -75,7 +75,7 @@ class SitePairs(Network):
             layers += [nn.Conv1d(num_channels, width, 1), nn.ReLU()]
             num_channels = width
         self.per_pair = nn.Sequential(*layers)
-        num_pooled = 1 + num_channels * sum(map(len, self.stretches))
+        num_pooled = 1 + num_channels * sum(stretches[-1] + 1 for stretches in self.stretches)
         self.spread = nn.Parameter(torch.ones(())) if shape.has_positions and shape.distances else None
         self.head = dense(num_pooled, settings.head, dropout=settings.dropout)
         self.num_features = settings.head[-1] if settings.head else num_pooled
@@ -89,10 +89,11 @@ class SitePairs(Network):
         places = positions
         if positions is not None and self.spread is not None:
             # Distances come as standardised logarithms. With their standard deviation as the spread these are bp, but for one factor.
-            places = ((self.spread * positions).exp() * mask).cumsum(dim=1)
+            places = ((self.spread * positions).exp() * mask).cumsum(dim=1) / self.shape.max_sites
         features = [torch.log(mask.sum(dim=1, keepdim=True).clamp(min=1) / self.shape.max_sites)]
-        for distance, stretches in zip(self.distances, self.stretches, strict=True):
-            pairs = mask[:, distance:]
+        described, inside = [], []
+        for distance in self.distances:
+            inside.append(mask[:, distance:])
             channels = [torch.full_like(genotypes[:, 0, distance:], math.log2(distance) / 4)]
             for carried, scaled, deviation in columns:
                 correlation = (scaled[:, :, :-distance] * scaled[:, :, distance:]).mean(dim=1)
@@ -109,16 +110,29 @@ class SitePairs(Network):
                 if self.spread is not None:
                     between = between.clamp(min=SMALLEST_DISTANCE).log()
                 channels += [between, places[:, distance:]]
-            values = self.per_pair(torch.stack(channels, dim=1) * pairs.unsqueeze(1)) * pairs.unsqueeze(1)
-            parts = zip(values.split(stretches, dim=2), pairs.split(stretches, dim=1), strict=True)
-            features += [mean(part, inside) for part, inside in parts]
+            described.append(torch.stack(channels, dim=1) * inside[-1].unsqueeze(1))
+        values = self.per_pair(torch.cat(described, dim=2)) * torch.cat(inside, dim=1).unsqueeze(1)
+        parts = values.split([pairs.shape[1] for pairs in inside], dim=2)
+        features += [_means(*part) for part in zip(parts, inside, self.stretches, strict=True)]
         return self.head(torch.cat(features, dim=1))
 
 
-def _by_stretch(max_sites: int, distance: int, *, number: int) -> list[int]:
-    """How many pairs at a distance have their middle in each stretch of the array; stretches without a pair are left out."""
+def _stretches(max_sites: int, distance: int, *, number: int) -> list[int]:
+    """The stretch of the array in which each pair at a distance has its middle, counted from 0 without those that have no pair."""
     middles = (2 * first + distance for first in range(max_sites - distance))  # in halves of a site
-    return list(Counter(middle * number // (2 * max_sites) for middle in middles).values())
+    found = [middle * number // (2 * max_sites) for middle in middles]
+    ranks = {stretch: rank for rank, stretch in enumerate(dict.fromkeys(found))}
+    return [ranks[stretch] for stretch in found]
+
+
+def _means(values: Tensor, pairs: Tensor, stretches: list[int]) -> Tensor:
+    """Means of (batch, channels, pairs) over the real pairs of each stretch, side by side."""
+    number = stretches[-1] + 1
+    if number == 1:
+        return mean(values, pairs)
+    inside = one_hot(torch.tensor(stretches, device=values.device), number).to(values.dtype)
+    counts = pairs.to(values.dtype) @ inside
+    return (values @ inside / counts.clamp(min=1).unsqueeze(1)).flatten(1)
 
 
 def _rarest_gamete(first: Tensor, second: Tensor) -> Tensor:
