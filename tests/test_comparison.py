@@ -131,7 +131,7 @@ def test_a_map_of_another_chromosome_and_windows_of_two_are_refused(tmp_path, rh
 
 
 def study_with(folder, applications):
-    return build_study({**yaml.safe_load(study_text(study(folder))), "applications": applications})
+    return build_study({**yaml.safe_load(study_text(study())), "applications": applications})
 
 
 def with_map(**changes):

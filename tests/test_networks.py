@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -61,6 +63,15 @@ VARIANTS = {
     "definetti_bare": {"name": "definetti", "phi": [], "g": ["mean"], "h": [["conv", 3, 4], ["fc", 8]]},
     "site_pairs": {"num_distances": 4, "per_pair": [8, 4], "head": [8]},
     "site_pairs_bare": {"name": "site_pairs", "num_distances": 9, "per_pair": [8], "head": []},
+    "site_pairs_stretches": {
+        "name": "site_pairs",
+        "num_distances": 12,
+        "spacing": "even",
+        "stretches": 7,
+        "four_gametes": True,
+        "per_pair": [8, 4],
+        "head": [16],
+    },
     "spidna": {"num_blocks": 3, "num_features": 8},
     "spidna_instance": {"name": "spidna", "num_blocks": 3, "num_features": 8, "normalisation": "instance"},
     "spidna_adaptive": {"name": "spidna", "num_blocks": 3, "num_features": 8, "normalisation": "adaptive"},
@@ -386,6 +397,62 @@ def test_haplotype_blocks_tell_left_from_right():
 def test_haplotype_blocks_need_haplotypes():
     with pytest.raises(PopdlError, match=r"networks\.haplotype_blocks: this network compares haplotypes"):
         build("haplotype_blocks", {}, InputShape(6, 33, has_positions=True, frequencies=True))
+
+
+LINKED = {"num_distances": 32, "spacing": "even", "stretches": 4, "four_gametes": True, "per_pair": [1], "head": []}
+
+
+def gametes(columns: np.ndarray, distance: int) -> list[float]:
+    """The rarest gamete of each pair of neighbours at a distance, counted one by one."""
+    found = []
+    for first, second in zip(columns.T[:-distance], columns.T[distance:], strict=True):
+        counts = [np.sum((first == a) & (second == b)) for a in (0, 1) for b in (0, 1)]
+        found.append(math.log2(1 + min(counts)) / 2)
+    return found
+
+
+def test_site_pairs_average_what_they_are_told_in_every_stretch():
+    """Without layers, the features are the averages themselves."""
+    shape = InputShape(num_haplotypes=6, max_sites=9, has_positions=False)
+    network = build("site_pairs", LINKED, shape).eval()
+    with torch.no_grad():
+        network.per_pair[0].weight.copy_(torch.tensor([0.0, 0, 0, 0, 1]).reshape(1, 5, 1))
+        network.per_pair[0].bias.zero_()
+    genotypes, _, mask = batch(shape, num_sites=(9, 7))
+    found = network(genotypes, None, mask).detach().numpy()
+    for row, number in enumerate((9, 7)):
+        expected = [math.log(number / 9)]
+        for distance in range(1, 9):
+            values = gametes(genotypes[row].clamp(min=0).numpy(), distance)
+            stretch = [int((first + distance / 2) / 9 * 4) for first in range(9 - distance)]
+            for part in sorted(set(stretch)):
+                inside = [
+                    value for first, value in enumerate(values) if stretch[first] == part and first + distance < number
+                ]
+                expected.append(np.mean(inside) if inside else 0.0)
+        np.testing.assert_allclose(found[row], expected, atol=1e-6)
+
+
+def test_site_pairs_add_up_distances():
+    """They are given standardised log(1 + distance in bp), and know the distance in bp of any two sites but for one factor."""
+    shape = InputShape(num_haplotypes=6, max_sites=9, has_positions=True, distances=True)
+    network = build("site_pairs", {"num_distances": 2, "per_pair": [1], "head": []}, shape).eval()
+    genotypes, _, mask = batch(shape, num_sites=(9, 7))
+    steps = torch.randint(1, 5000, (2, 9)).double()
+    with torch.no_grad():
+        network.per_pair[0].weight.copy_(torch.tensor([0.0, 0, 0, 0, 1, 0]).reshape(1, 6, 1))
+        network.per_pair[0].bias.fill_(10.0)  # so that ReLU cuts nothing off
+        network.spread.fill_(1.5)
+    found = network(genotypes, ((steps.log1p() - 6) / 1.5 * mask).float(), mask).detach()
+    for row, number in enumerate((9, 7)):
+        ends = (steps[row, :number] + 1).cumsum(0)
+        expected = [10 + ((ends[step:] - ends[:-step]).log() - 6).mean() for step in (1, 2)]
+        torch.testing.assert_close(found[row, 1:].double(), torch.stack(expected), rtol=1e-5, atol=1e-5)
+
+
+def test_individuals_have_no_gametes():
+    with pytest.raises(PopdlError, match="four_gametes: individuals and populations have no gametes"):
+        build("site_pairs", {"four_gametes": True}, InputShape(6, 33, has_positions=True, frequencies=True))
 
 
 def test_site_pairs_need_a_pair():

@@ -203,7 +203,7 @@ def test_a_scan_needs_the_same_contigs(drawn, tmp_path):
 )
 def test_a_scan_of_what_is_not_there_is_refused(tmp_path, scan, message):
     with pytest.raises(PopdlError, match=message):
-        study(tmp_path, scans={"lct": scan})
+        study(scans={"lct": scan})
 
 
 def overlapping():

@@ -295,7 +295,7 @@ def _scan(outcomes: Outcomes, name: str, output: Path) -> None:
         else:
             tables = values[panel]
             levels = next(iter(tables.values())).filter(like="simulated_").iloc[0]
-            simulated = {float(level.removeprefix("simulated_")): value for level, value in levels.items()}
+            simulated = {float(str(level).removeprefix("simulated_")): value for level, value in levels.items()}
             statistic_track(tables, ax, statistic=panel, simulated=simulated)
         if panel != names[-1]:
             ax.set_xlabel("")
