@@ -72,6 +72,8 @@ VARIANTS = {
         "per_pair": [8, 4],
         "head": [16],
     },
+    "haplotype_pairs": {"block": 4, "num_lengths": 3, "per_haplotype": [6, 6], "after_pool": [8], "head": [8]},
+    "haplotype_pairs_bare": {"name": "haplotype_pairs", "block": 1, "num_lengths": 1, "per_haplotype": [4], "head": []},
     "spidna": {"num_blocks": 3, "num_features": 8},
     "spidna_instance": {"name": "spidna", "num_blocks": 3, "num_features": 8, "normalisation": "instance"},
     "spidna_adaptive": {"name": "spidna", "num_blocks": 3, "num_features": 8, "normalisation": "adaptive"},
@@ -469,7 +471,7 @@ def test_every_published_network_says_what_to_cite() -> None:
         "custom_cnn": "Sanchez T. et al. (2021)",
         "spidna": "Sanchez T. et al. (2021)",
     }
-    unpublished = {"cnn", "haplotype_blocks", "mlp", "site_pairs"}
+    unpublished = {"cnn", "haplotype_blocks", "haplotype_pairs", "mlp", "site_pairs"}
     assert {*sources, *unpublished} == set(plugins.known("networks")), "a new network belongs to one or the other"
     for name in plugins.known("networks"):
         citation = settings_of(name, {})[0].citation

@@ -78,6 +78,13 @@ class InputShape:
         known = {name: shape[name] for name in cls.__dataclass_fields__ if name in shape}
         return cls(**{**known, "populations": tuple(known.get("populations", ()))})
 
+    def check_haplotypes(self) -> None:
+        """For networks that compare haplotypes: raise :class:`ValueError` where rows are something else."""
+        if self.frequencies:
+            raise ValueError(
+                "this network compares haplotypes, and `transforms` makes rows of individuals or populations; use site_pairs, definetti, spidna, or one that reads an order"
+            )
+
     def to_json(self) -> dict[str, Any]:
         shape = {**asdict(self), "populations": list(self.populations)}
         return {name: value for name, value in shape.items() if value or name not in OPTIONAL}

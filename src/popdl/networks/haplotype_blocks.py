@@ -65,10 +65,7 @@ class HaplotypeBlocks(Network):
         super().__init__(settings, shape)
         if min([*settings.per_site, *settings.filters, *settings.head]) < 1:
             raise ValueError("per_site, filters, head: expected positive widths")
-        if shape.frequencies:
-            raise ValueError(
-                "this network compares haplotypes, and `transforms` makes rows of individuals or populations; use site_pairs, definetti, spidna, or one that reads an order"
-            )
+        shape.check_haplotypes()
         num_populations = max(1, len(shape.populations))
         self.distances = [2**number for number in range(settings.num_distances) if 2**number < shape.max_sites]
         self.per_site = _convolutions((2 + len(self.distances)) * num_populations, settings.per_site, 1)
