@@ -198,7 +198,7 @@ def test_a_scan_needs_the_same_contigs(drawn, tmp_path):
             {"applications": ["ceu"], "statistics": ["H12"]},
             r"scans\.lct\.statistics: 'H12' is not known; did you mean 'h12'",
         ),
-        ({"applications": []}, r"scans\.lct\.applications: List should have at least 1 item"),
+        ({"applications": []}, r"scans\.lct\.applications: expected at least 1"),
     ],
 )
 def test_a_scan_of_what_is_not_there_is_refused(tmp_path, scan, message):
