@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +26,11 @@ from popdl.config.training import Training
 from popdl.errors import DivergedError
 from popdl.examples import Examples
 from popdl.heads import TargetLosses
-from popdl.loader import Batch, PackedData
+from popdl.loader import OnDisk, PackedData, batches
 from popdl.module import PopdlModule
 from popdl.optimization import Schedule, frozen_modules
 from popdl.seeds import generator
-from popdl.transforms._pipeline import Pipelines
+from popdl.transforms._pipeline import Pipeline, Pipelines
 
 __all__ = ["fit"]
 
@@ -43,7 +42,7 @@ def fit(
     module: PopdlModule,
     schedule: Schedule,
     progress: Progress,
-    data: PackedData,
+    data: PackedData | OnDisk,
     validation: Tensor,
     truths: Tensor,
     *,
@@ -122,6 +121,7 @@ def fit(
                 num_examples += len(chosen)
                 bar.update()
             seconds = _now(fabric) - start
+            del source, sources  # a part of a dataset on disk goes before those of the validation split come
             row = {
                 "epoch": epoch + 1,
                 "learning_rate": rate,
@@ -129,7 +129,8 @@ def fit(
                 **_validation(
                     module,
                     wrapped,
-                    partial(pipelines.validation.batch, data),
+                    pipelines.validation,
+                    data,
                     validation,
                     truths,
                     names=names,
@@ -170,7 +171,8 @@ def fit(
 def _validation(
     module: PopdlModule,
     wrapped: Any,
-    batch: Callable[[Tensor], Batch],
+    pipeline: Pipeline,
+    data: PackedData | OnDisk,
     rows: Tensor,
     truths: Tensor,
     *,
@@ -179,7 +181,10 @@ def _validation(
 ) -> dict[str, float]:
     """Losses over the validation split, in evaluation mode."""
     module.eval()
-    parts = [module.heads.losses(wrapped(*batch(part)), truths[part]) for part in rows.split(batch_size)]
+    parts = [
+        module.heads.losses(wrapped(*pipeline.batch(part, chosen)), truths[examples])
+        for part, chosen, examples in batches(data, rows, size=batch_size)
+    ]
     sums = torch.stack([part.sums for part in parts]).double().sum(dim=0)
     means = TargetLosses(sums, torch.stack([part.counts for part in parts]).sum(dim=0)).means()
     return {

@@ -31,12 +31,12 @@ from popdl.config.transforms import Transforms
 from popdl.dataset import open_shards, read_array, read_parameters
 from popdl.encoding import Encoder
 from popdl.errors import PopdlError
-from popdl.examples import fresh_examples, known_examples
+from popdl.examples import fresh_examples, known_examples, streamed_examples
 from popdl.files import write_text
 from popdl.finetuning import Start
 from popdl.fitting import fit
 from popdl.intervals import half_width
-from popdl.loader import PackedData
+from popdl.loader import OnDisk, PackedData
 from popdl.memory import keep_freed_memory
 from popdl.model import save_model
 from popdl.module import PopdlModule, PositionScaling, predict_outputs
@@ -46,6 +46,7 @@ from popdl.realism import fit_reference
 from popdl.scaling import TargetScaling, turns_around
 from popdl.seeds import generator
 from popdl.splits import read_splits
+from popdl.store import Shard
 from popdl.torch_parts import own_parts
 from popdl.transforms._pipeline import Pipelines
 from popdl.transforms._pipeline import describe as describe_transforms
@@ -122,7 +123,7 @@ def train(
     with _reproducible(training.threads), preemptible():
         fabric = _fabric(training)
         opened = open_shards(shards)
-        data = PackedData.from_shards(shards, device=fabric.device)
+        data = _data(opened, training, device=fabric.device)
         split = read_splits(splits)["split"].to_numpy()
         if len(split) != data.num_examples:
             raise PopdlError(
@@ -190,6 +191,8 @@ def train(
                 num_workers=num_workers,
                 first_epoch=progress.epoch,
             )
+        elif isinstance(data, OnDisk):
+            examples_of = streamed_examples(data, rows["train"], truths, seed=run_seed, batch_size=training.batch_size)
         else:
             examples_of = known_examples(data, rows["train"], truths, seed=run_seed, batch_size=training.batch_size)
         with examples_of as examples:
@@ -212,7 +215,7 @@ def train(
 
         module.load_state_dict(progress.best_weights)
         outputs = predict_outputs(module, data, rows["validation"], batch_size=training.batch_size)
-        statistics = read_array(opened, "statistics")[rows["train"].cpu().numpy()]
+        statistics = read_array(opened, "statistics", rows["train"].cpu().numpy())
         card = {
             "study": study,
             "replicate": replicate,
@@ -248,6 +251,16 @@ def train(
         write_text(history, _history_text(progress))
         save_model(output, module, card)
         shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def _data(shards: Sequence[Shard], training: Training, *, device: torch.device) -> PackedData | OnDisk:
+    """The dataset in memory, or on disk with parts of half the examples that may be in memory at once."""
+    if training.streamed is None:
+        return PackedData.read(shards, device=device)
+    part_size = max(1, training.streamed // 2 // training.batch_size) * training.batch_size
+    data = OnDisk(shards, part_size=part_size, device=device)
+    log.info("%d examples stay on disk; at most %d of them are in memory at once.", data.num_examples, 2 * part_size)
+    return data
 
 
 def _fabric(training: Training) -> Fabric:
