@@ -207,4 +207,4 @@ def test_a_dataset_on_disk_does_not_fill_memory(tmp_path: Path) -> None:
 
     empty = peak("empty", few)
     assert peak("resident", many) - empty > 0.9 * packed
-    assert peak("streamed", many, data="streamed", examples_in_memory=2000) - empty < 0.4 * packed
+    assert peak("streamed", many, data="streamed", examples_in_memory=2000) - empty < 0.65 * packed
