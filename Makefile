@@ -30,7 +30,7 @@ RUN := .venv/bin/python -m
 INSTALLED := .venv/installed-$(shell pwd | cksum | cut -d ' ' -f 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo studies test lint test-conda test-slurm test-torch benchmark docs lock clean
+.PHONY: help demo studies test lint test-conda test-slurm test-torch benchmark soak docs lock clean
 
 help:
 	@echo 'make demo         run the default study and say where its report is (CORES=N limits the cores)'
@@ -41,6 +41,7 @@ help:
 	@echo 'make test-slurm   run the test study on a SLURM of one node that fails (needs Debian packages slurm-wlm and munge)'
 	@echo 'make test-torch   test networks, training and models with another torch, TORCH=2.6.0 unless told'
 	@echo 'make benchmark    measure speed; one JSON object per line, and a table beside dnadna'
+	@echo 'make soak         kill, fill, flip and hide things under a small study, and write docs/reliability.md (an hour)'
 	@echo 'make docs         rewrite the config schema and docs/config_reference.md from the code'
 	@echo 'make lock         resolve requirements.lock again from pyproject.toml'
 	@echo 'make clean        remove .venv and caches; results stay'
@@ -94,6 +95,9 @@ test-torch:
 
 benchmark: $(INSTALLED)
 	@.venv/bin/python benchmarks/_all.py
+
+soak: $(INSTALLED)
+	.venv/bin/python benchmarks/soak.py --write
 
 docs: $(INSTALLED)
 	$(RUN) popdl.config.schema

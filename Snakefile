@@ -30,6 +30,13 @@ else:
 include: "workflow/rules/plan.smk"
 include: "workflow/rules/encode.smk"
 include: "workflow/rules/train.smk"
+
+
+if VARIANTS:
+
+    include: "workflow/rules/search.smk"
+
+
 include: "workflow/rules/apply.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"

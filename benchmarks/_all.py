@@ -27,6 +27,15 @@ TABLE: list[tuple[str, float | None, str, str, dict[str, str]]] = [
 line says."""
 
 
+NO_SPEED = ("soak", "theta_limit")
+"""Scripts of this folder that measure something else."""
+
+
+def speeds() -> list[Path]:
+    """The benchmarks that run where none is named."""
+    return [path for path in sorted(FOLDER.glob("[!_]*.py")) if path.stem not in NO_SPEED]
+
+
 def table(lines: list[dict[str, Any]]) -> str:
     """The comparison as text; a row that was not measured says so."""
     rows = [("examples per CPU-second, one core", "dnadna 1.0.0rc1", "popdl", "times", "aim, at least")]
@@ -46,7 +55,7 @@ def table(lines: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     lines: list[dict[str, Any]] = []
-    for path in [FOLDER / f"{name}.py" for name in sys.argv[1:]] or sorted(FOLDER.glob("[!_]*.py")):
+    for path in [FOLDER / f"{name}.py" for name in sys.argv[1:]] or speeds():
         with subprocess.Popen([sys.executable, str(path)], stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             for text in process.stdout:

@@ -17,13 +17,7 @@ from popdl.realism import compare_windows, fit_reference
 from popdl.steps import network_names, predictors
 from popdl.store import write_shard
 
-SIMULATOR = """
-from popdl.simulators._base import Simulator
-
-
-class MadeUp(Simulator):
-    needs = ("recent_size", "event_time", "change")
-"""
+SIMULATOR = Path(__file__).with_name("made_up.py")
 STATISTICS = [
     "segregating_sites",
     "pi",
@@ -37,16 +31,14 @@ STATISTICS = [
 CLASSES = ["bottleneck", "constant", "growth"]
 
 
-def study(folder: Path, *, classification: bool = True, applications: bool = True, **changes) -> Study:
+def study(*, classification: bool = True, applications: bool = True, **changes) -> Study:
     """The study that the numbers pretend to come from."""
-    plugin = folder / "made_up.py"
-    plugin.write_text(SIMULATOR)
     values = {
         "study": "fabricated",
         "description": "A population changed its size once. How large is it today, and when did it change?",
         "seed": 7,
         "simulation": {
-            "simulator": f"{plugin}:MadeUp",
+            "simulator": f"{SIMULATOR}:MadeUp",
             "num_haplotypes": 50,
             "sequence_length": 1e6,
             "mutation_rate": 1e-8,

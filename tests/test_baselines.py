@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 from threadpoolctl import threadpool_limits
 
-from popdl.baselines._base import Baseline, fit_baseline
+from popdl.baselines._base import Baseline, apply_baseline, fit_baseline
 from popdl.baselines._scikit import Standardised
 from popdl.config.training import Evaluation, Splits, Target
+from popdl.dataset import open_shards, read_array
 from popdl.errors import PopdlError
 from popdl.plugins import known, load
 from popdl.splits import make_splits, read_splits
@@ -102,6 +103,42 @@ def test_every_table_has_the_columns_and_examples_of_the_test_split(data, tables
         assert table["size_true"].isna().sum() == (table["example"] % 40 == 0).sum() > 0
         assert table[["size", "size_low", "size_high"]].notna().all(axis=None)
         assert (table["size_low"] < table["size"]).all() and (table["size"] < table["size_high"]).all()
+
+
+def test_windows_with_the_statistics_of_test_examples_get_their_predictions(data, tables, tmp_path):
+    folder, shards = data
+    test = tables["ridge"]["example"].to_numpy()
+    statistics = read_array(open_shards(shards), "statistics")[test]
+    reasons = ["" if number % 3 else "no sites" for number in range(len(test))]
+    start = np.arange(len(test)) * 100
+    names = open_shards(shards)[0].attributes["statistics"]
+
+    def windows(name, names):
+        attributes = {"statistics": names, "contigs": ["20"] * len(test), "reasons": reasons}
+        arrays = {"statistics": statistics, "start": start, "end": start + 100}
+        write_shard(tmp_path / name, kind="windows", arrays=arrays, attributes=attributes)
+        output = tmp_path / f"{name}.tsv"
+        apply_baseline(
+            "ridge",
+            shards=shards,
+            splits=folder / "splits.tsv",
+            targets=folder / "targets.json",
+            evaluation=Evaluation(),
+            seed=5,
+            windows=tmp_path / name,
+            output=output,
+        )
+        return pd.read_csv(output, sep="\t", na_values=".")
+
+    table, predicted = windows("good", names), np.array([reason == "" for reason in reasons])
+    columns = ["size", "size_low", "size_high", "noise", "kind_p_a"]
+    np.testing.assert_allclose(table.loc[predicted, columns], tables["ridge"].loc[predicted, columns])
+    assert (table.loc[predicted, "kind"] == tables["ridge"].loc[predicted, "kind"]).all()
+    assert (
+        table.loc[~predicted, columns].isna().all(axis=None) and (table.loc[~predicted, "reason"] == "no sites").all()
+    )
+    with pytest.raises(PopdlError, match=r"other: its statistics are not those of the dataset"):
+        windows("other", [*names[1:], "new"])
 
 
 def test_the_prior_mean_is_the_mean_on_the_targets_scale(data, tables):

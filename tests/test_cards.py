@@ -12,6 +12,7 @@ from typing import Any
 
 import learnable
 import pytest
+from crafted import edited
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -47,19 +48,6 @@ def folder(data: dict, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "models/.0.checkpoint").mkdir()
     (folder / "models/.0.checkpoint/last.safetensors").write_bytes(b"a training under way")
     return folder
-
-
-def edited(path: Path, output: Path, edit: Any) -> Path:
-    """A copy of a model whose card was edited."""
-    content = path.read_bytes()
-    length = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + length])
-    card = json.loads(header["__metadata__"]["popdl"])
-    edit(card)
-    header["__metadata__"]["popdl"] = json.dumps(card)
-    text = json.dumps(header).encode()
-    output.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
-    return output
 
 
 def test_a_card_says_all_that_a_colleague_asks(folder: Path) -> None:

@@ -106,8 +106,8 @@ def test_what_is_no_ensemble_is_refused(members, ensemble, tmp_path):
     for content, message in (
         ("{", "found something else"),
         ("[]", "expected an ensemble of popdl"),
-        (json.dumps({**values, "format_version": 2}), "format_version: .*less than or equal to 1"),
-        (json.dumps(elsewhere), "members.*file: .*match pattern"),
+        (json.dumps({**values, "format_version": 2}), "format_version: .*of at most 1"),
+        (json.dumps(elsewhere), "members.*file: .*matches the pattern"),
     ):
         moved.write_text(content)
         with pytest.raises(PopdlError, match=message):
@@ -115,7 +115,7 @@ def test_what_is_no_ensemble_is_refused(members, ensemble, tmp_path):
 
 
 def test_the_report_shows_replicates_and_their_ensemble(tmp_path):
-    study = fabricated.study(tmp_path, training={"replicates": 3})
+    study = fabricated.study(training={"replicates": 3})
     errors = {f"exchangeable/{number}": 0.2 + 0.01 * number for number in range(3)}
     errors |= {f"cnn/{number}": 0.4 for number in range(3)} | {"exchangeable/ensemble": 0.15, "cnn/ensemble": 0.35}
     errors |= {"prior_mean": 1.0, "ridge_sfs": 0.5, "boosted_trees": 0.45}

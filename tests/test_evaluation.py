@@ -17,7 +17,7 @@ ERRORS = {"exchangeable/0": 0.3, "cnn/0": 0.5, "prior_mean": 1.0, "ridge_sfs": 0
 @pytest.fixture(scope="module")
 def winning(tmp_path_factory):
     folder = tmp_path_factory.mktemp("winning")
-    made_up = study(folder)
+    made_up = study()
     return fabricate(folder / "fabricated", made_up, errors=ERRORS), made_up
 
 

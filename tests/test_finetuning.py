@@ -12,14 +12,16 @@ import pytest
 import torch
 
 from popdl.config.encoding import Encoding
-from popdl.config.training import Target, Training
+from popdl.config.training import Splits, Target, Training
 from popdl.dataset import encode_shard, open_shards
 from popdl.errors import PopdlError
 from popdl.finetuning import Start
 from popdl.loader import PackedData
-from popdl.model import load_model, read_card
+from popdl.model import load_model, read_card, read_weights, save_model
 from popdl.module import PopdlModule, predict_outputs
 from popdl.scaling import TargetScaling
+from popdl.seen import MOST_DIGESTS, Seen
+from popdl.splits import make_splits, read_splits
 
 NEW_TARGETS = {
     "kind": Target(task="classification", class_weights="balanced"),
@@ -148,3 +150,90 @@ def test_a_foreign_file_is_refused(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"\x80\x04 a pickle")
     with pytest.raises(PopdlError, match="a pickle or torch file"):
         Start.read(tmp_path / "model.safetensors", fingerprint="x")
+
+
+ONE_EPOCH = Training(batch_size=16, max_epochs=1, learning_rate=1e-3)
+
+
+def split_otherwise(data, folder, *, seed: int = 1, **shares):
+    """The same shards and targets with other splits."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {"shards": data["shards"], "splits": folder / "splits.tsv", "targets": folder / "targets.json"}
+    make_splits(
+        paths["shards"],
+        settings=Splits(**{"train": 0.6, "validation": 0.2, "test": 0.2, **shares}),
+        targets=learnable.TARGETS,
+        seed=seed,
+        output=paths["splits"],
+        targets_output=paths["targets"],
+    )
+    return paths
+
+
+@pytest.mark.parametrize("other", [{"seed": 2}, {"train": 0.3, "test": 0.5}])
+def test_a_test_split_that_the_base_was_trained_on_is_refused(trained, data, tmp_path, other):
+    moved = split_otherwise(data, tmp_path / "splits", **other)
+    before, now = (read_splits(paths["splits"])["split"].to_numpy() for paths in (data, moved))
+    number = np.count_nonzero((before == "train") & (now == "test"))
+    assert number > 0
+    tuning = ONE_EPOCH.model_copy(update={"initialise_from": trained})
+    with pytest.raises(PopdlError, match=rf"was trained on examples .* test split \({number} of the .* `seed` \(3\)"):
+        learnable.fit(moved, tmp_path, training=tuning)
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_shards_that_are_cut_otherwise_hold_the_same_examples(trained, tmp_path):
+    """The base is refused by what the data are, not by how they are stored."""
+    whole = learnable.dataset(tmp_path / "data", num_shards=1)
+    moved = split_otherwise(whole, tmp_path / "splits", seed=2)
+    with pytest.raises(PopdlError, match="was trained on examples that are now in the test split"):
+        learnable.fit(moved, tmp_path, training=ONE_EPOCH.model_copy(update={"initialise_from": trained}))
+
+
+def test_models_hand_on_what_they_have_seen(trained, data, changed, tmp_path):
+    """A third model is refused the examples of the first, though the second was never trained on them."""
+    base, table = read_card(trained), read_splits(data["splits"])
+    lists = {name: table["scenario"][table["split"] == name].tolist() for name in ("train", "validation", "test")}
+    fewer = split_otherwise(data, tmp_path / "fewer", **{**lists, "train": lists["train"][:20]})
+    tuning = ONE_EPOCH.model_copy(update={"initialise_from": trained})
+    second = learnable.fit(fewer, tmp_path / "second", training=tuning)["output"]
+    card = read_card(second)
+    assert card["initialised_from"]["test_split"] == "unseen"
+    for split, number in (("train", 72), ("validation", 24)):
+        digests = [Seen.from_json(known["seen"][split], path=trained).digests for known in (base, card)]
+        assert set(digests[0].tolist()) <= set(digests[1].tolist())
+        assert base["seen"][split]["num_examples"] == number and base["seen"][split]["complete"]
+    moved = split_otherwise(data, tmp_path / "moved", seed=2)
+    with pytest.raises(PopdlError, match="was trained on examples that are now in the test split"):
+        learnable.fit(moved, tmp_path, training=ONE_EPOCH.model_copy(update={"initialise_from": second}))
+
+
+def test_a_model_that_does_not_say_what_it_has_seen_still_loads(trained, data, tmp_path, caplog):
+    card, tensors = read_weights(trained)
+    module = load_model(trained).module
+    module.load_state_dict(tensors)
+    save_model(tmp_path / "old.safetensors", module, {key: value for key, value in card.items() if key != "seen"})
+    moved = split_otherwise(data, tmp_path / "moved", seed=2)
+    tuning = ONE_EPOCH.model_copy(update={"initialise_from": tmp_path / "old.safetensors"})
+    tuned = read_card(learnable.fit(moved, tmp_path / "tuned", training=tuning)["output"])
+    assert tuned["initialised_from"]["test_split"] == "not known" and tuned["seen"] is None
+    assert "it is not known whether this model was trained on examples of the test split" in caplog.text
+
+
+def test_of_many_examples_the_smallest_digests_decide_for_certain(tmp_path):
+    random = np.random.default_rng(1)
+    first, second, other = random.integers(1, 2**64, size=(3, 3 * MOST_DIGESTS), dtype=np.uint64)
+    both = Seen.of(first) | Seen.of(second)
+    both = Seen.from_json(both.to_json(), path=tmp_path)
+    assert not both.complete and len(both.digests) == MOST_DIGESTS and both.num_examples == 6 * MOST_DIGESTS
+    every = np.concatenate([first, second])
+    np.testing.assert_array_equal(both.holds(every), both.decided(every))
+    assert 0.45 * MOST_DIGESTS < np.count_nonzero(both.decided(other)) < 0.55 * MOST_DIGESTS
+    assert not both.holds(other).any()
+
+
+def test_damaged_digests_are_refused(tmp_path):
+    values = Seen.of(np.arange(1, 4, dtype=np.uint64)).to_json()
+    for damaged in ({"digests": "abc"}, {"digests": values["digests"][:-4]}, {"digests": "", "complete": False}):
+        with pytest.raises(PopdlError, match="`seen` in its card is damaged"):
+            Seen.from_json({**values, **damaged}, path=tmp_path)

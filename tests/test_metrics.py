@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
+import scipy.special
+from sklearn.metrics import (
+    balanced_accuracy_score,
+    log_loss,
+    r2_score,
+    recall_score,
+    roc_auc_score,
+    root_mean_squared_error,
+)
 from sklearn.metrics import confusion_matrix as sklearn_confusion
-from sklearn.metrics import log_loss, r2_score, roc_auc_score
 
 from popdl.intervals import half_width
 from popdl.metrics import (
@@ -22,6 +30,7 @@ def truth():
 def test_a_perfect_prediction(truth):
     metrics = regression_metrics(truth, truth, truth - 1, truth + 1, scale="log")
     expected = {"r2": 1, "rmse": 0, "bias": 0, "mae": 0, "pearson": 1, "coverage": 1, "median_relative_error": 0}
+    expected |= {"natural_r2": 1, "natural_rmse": 0}
     assert metrics == pytest.approx(expected, abs=1e-12)
 
 
@@ -68,7 +77,27 @@ def test_the_conformal_rank():
 def test_ties_count_half():
     probabilities = np.array([[0.5, 0.5], [0.5, 0.5], [0.9, 0.1], [0.1, 0.9]])
     true = np.array([0, 1, 0, 0])
-    assert classification_metrics(true, probabilities)["auc"] == pytest.approx(roc_auc_score(true, probabilities[:, 1]))
+    assert classification_metrics(true, probabilities, classes="ab")["auc"] == pytest.approx(
+        roc_auc_score(true, probabilities[:, 1])
+    )
+
+
+@pytest.mark.parametrize(("scale", "natural"), [("log", lambda x: 10.0**x), ("logit", scipy.special.expit)])
+def test_errors_in_natural_units_are_those_of_the_values_themselves(truth, scale, natural):
+    predicted = truth + np.random.default_rng(2).normal(0, 0.2, len(truth))
+    metrics = regression_metrics(truth, predicted, predicted, predicted, scale=scale)
+    assert metrics["natural_r2"] == pytest.approx(r2_score(natural(truth), natural(predicted)))
+    assert metrics["natural_rmse"] == pytest.approx(root_mean_squared_error(natural(truth), natural(predicted)))
+    assert metrics["natural_r2"] != pytest.approx(metrics["r2"])
+
+
+def test_on_a_linear_scale_there_are_no_other_units(truth):
+    assert not [name for name in regression_metrics(truth, truth, truth, truth) if name.startswith("natural")]
+
+
+def test_what_is_too_large_to_be_squared_has_no_finite_error():
+    true = np.array([1.0, 200.0, 300.0])
+    assert not np.isfinite(regression_metrics(true, true + 1, true, true, scale="log")["natural_rmse"])
 
 
 def test_a_truth_of_zero_has_no_relative_error():
@@ -84,11 +113,14 @@ def test_classification_against_scikit_learn():
     true = generator.integers(3, size=500)
     probabilities = generator.dirichlet([1, 1, 1], size=500) + 0.5 * np.eye(3)[true]
     probabilities /= probabilities.sum(axis=1, keepdims=True)
-    metrics = classification_metrics(true, probabilities)
+    metrics = classification_metrics(true, probabilities, classes="abc")
     assert metrics["accuracy"] == (probabilities.argmax(axis=1) == true).mean()
     assert metrics["log_loss"] == pytest.approx(log_loss(true, probabilities))
     assert metrics["auc"] == pytest.approx(roc_auc_score(true, probabilities, multi_class="ovr"))
     predicted = probabilities.argmax(axis=1)
+    assert metrics["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(true, predicted))
+    recalls = [metrics[f"recall_{name}"] for name in "abc"]
+    np.testing.assert_allclose(recalls, recall_score(true, predicted, average=None))
     np.testing.assert_array_equal(
         confusion_matrix(true, predicted, num_classes=4), sklearn_confusion(true, predicted, labels=range(4))
     )
@@ -96,8 +128,18 @@ def test_classification_against_scikit_learn():
 
 def test_a_class_that_never_happens_leaves_the_rest_defined():
     probabilities = np.array([[0.7, 0.3, 0.0], [0.2, 0.8, 0.0]])
-    assert classification_metrics(np.array([0, 1]), probabilities)["auc"] == 1
-    assert np.isnan(classification_metrics(np.array([0, 0]), probabilities[:, :1])["auc"])
+    metrics = classification_metrics(np.array([0, 1]), probabilities, classes="abc")
+    assert metrics["auc"] == metrics["balanced_accuracy"] == metrics["recall_b"] == 1
+    assert np.isnan(metrics["recall_c"])
+    assert np.isnan(classification_metrics(np.array([0, 0]), probabilities[:, :1], classes="a")["auc"])
+
+
+def test_balanced_accuracy_is_not_taken_in_by_a_common_class():
+    probabilities = np.tile([0.9, 0.1], (100, 1))
+    metrics = classification_metrics(np.arange(100) // 95, probabilities, classes=["neutral", "sweep"])
+    assert metrics["accuracy"] == 0.95
+    assert metrics["balanced_accuracy"] == 0.5
+    assert (metrics["recall_neutral"], metrics["recall_sweep"]) == (1, 0)
 
 
 def test_the_bootstrap_error_of_a_mean_is_that_of_the_textbook():

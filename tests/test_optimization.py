@@ -236,6 +236,7 @@ class Backwards(SGD):
 
 
 def test_your_own_optimizer_and_schedule_are_used_resumed_and_in_the_card(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "mine.py"
     path.write_text(OWN)
     training = settings(
@@ -263,6 +264,7 @@ def test_your_own_optimizer_and_schedule_are_used_resumed_and_in_the_card(data, 
     with pytest.raises(KeyboardInterrupt):
         learnable.fit(data, tmp_path / "killed", training=training)
     monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
     resumed = learnable.fit(data, tmp_path / "killed", training=training)
     assert resumed["output"].read_bytes() == whole["output"].read_bytes()
     # Another source is another training.

@@ -103,7 +103,7 @@ def test_only_a_study_with_groups_has_another_recipe(plugin: str) -> None:
         ("none.py:Mine", r"there is no file none\.py"),
         ({"per": 2}, "expected a name, or a mapping with the key `name`"),
         ({"name": "mine.py:Singletons", "pre": 2}, r"pre: unknown key; did you mean 'per'\?"),
-        ({"name": "mine.py:Singletons", "per": -1}, "per: Input should be greater than 0"),
+        ({"name": "mine.py:Singletons", "per": -1}, "per: expected a number greater than 0"),
         ("mine.py:Section", "must be a subclass of popdl.statistics._base.Statistic"),
     ],
 )

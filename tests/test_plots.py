@@ -1,3 +1,5 @@
+from itertools import pairwise, product
+
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -29,7 +31,7 @@ def ax():
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     folder = tmp_path_factory.mktemp("drawn")
-    made_up = study(folder)
+    made_up = study()
     results = fabricate(folder / "fabricated", made_up, errors=ERRORS, num_test=120)
     make_figures(results=results.folder, study=made_up, output=results.figures)
     return results
@@ -112,6 +114,22 @@ def test_log_axes_have_readable_ticks(ax, low, high):
     labels = [label.get_text() for label in ax.get_xticklabels() if label.get_text()]
     assert 3 <= len(labels) <= 9
     assert len(set(labels)) == len(labels)
+
+
+@pytest.mark.parametrize("panels", [1, 2, 3])
+def test_labels_of_log_axes_do_not_meet(panels):
+    lows, decades = (1e-9, 3.0, 500.0), (1.5, 2, 3, 4, 5, 6, 8)
+    with matplotlib.rc_context(style.RC):
+        figure = Figure(figsize=(style.WIDTH, 30))
+        axes = figure.subplots(len(lows) * len(decades), panels, squeeze=False)
+        for row, (low, wide) in enumerate(product(lows, decades)):
+            for ax in axes[row]:
+                style.scale_axis(ax, "x", low=low, high=low * 10**wide, scale="log")
+        figure.canvas.draw()
+        for ax in axes[:, 0]:
+            boxes = [label.get_window_extent() for label in ax.get_xticklabels() if label.get_text()]
+            assert len(boxes) >= 2
+            assert all(before.x1 < after.x0 for before, after in pairwise(boxes))
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,8 @@ number = 3
 
 
 @pytest.fixture
-def plugin(tmp_path: Path) -> Path:
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "my model.py"
     path.write_text(MODEL)
     return path
@@ -96,9 +97,9 @@ def test_a_wrong_class(plugin: Path, attribute: str, message: str) -> None:
         plugins.load("simulators", f"{plugin}:{attribute}", Simulator)
 
 
-def test_a_missing_file(tmp_path: Path) -> None:
+def test_a_missing_file() -> None:
     with pytest.raises(PopdlError, match=r"there is no file .*nothing\.py; give its path from the project's root"):
-        plugins.load("simulators", f"{tmp_path / 'nothing.py'}:Mine", Simulator)
+        plugins.load("simulators", "plugins/nothing.py:Mine", Simulator)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,10 @@ def test_a_missing_file(tmp_path: Path) -> None:
         ("raise SystemExit(0)\n", "cannot be imported: SystemExit"),
     ],
 )
-def test_a_file_that_cannot_be_imported(tmp_path: Path, source: str, message: str) -> None:
+def test_a_file_that_cannot_be_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "broken.py"
     path.write_text(source)
     before = set(sys.modules)

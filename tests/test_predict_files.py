@@ -96,7 +96,7 @@ def test_messages_name_options(model: Path, tmp_path: Path, capfd: pytest.Captur
     path = str(genome(tmp_path / "a.vcf"))
     for arguments, message in (
         (["--window-size", "500"], "--window-size: 500 bp, but the networks were trained on 1000 bp"),
-        (["--window-size", "-1"], "--window-size: Input should be greater than 0"),
+        (["--window-size", "-1"], "--window-size: expected a number greater than 0"),
         (["--window-sites", "3"], "--window-sites: 3, but the networks were trained on up to 24 sites"),
         (["--step", "1.5"], "--step: 1.5, expected a whole number"),
         (["--region", "21"], "--region: there is no contig '21'"),

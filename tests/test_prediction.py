@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from popdl import plugins
+from popdl.config.transforms import Transforms
 from popdl.dataset import open_shards, read_array, read_parameters
 from popdl.errors import PopdlError
 from popdl.loader import PackedData
@@ -16,7 +17,8 @@ from popdl.model import load_model
 from popdl.module import PopdlModule, PositionScaling, predict_outputs
 from popdl.networks._base import InputShape
 from popdl.predict_files import predict_files
-from popdl.prediction import predict_arrays, predict_test, predict_windows
+from popdl.prediction import example_table, predict_arrays, predict_test, predict_windows
+from popdl.prediction_tables import table_columns
 from popdl.realism import assess
 from popdl.splits import read_splits
 
@@ -121,6 +123,32 @@ def test_windows_with_a_reason_get_no_prediction(models, data, windows, tmp_path
     reference = load_model(models[0]).card["realism"]
     found = assess(reference, read_array(open_shards(data["shards"]), "statistics")[rows])
     assert table["outside_domain"][rows].tolist() == ["yes" if outside else "no" for outside in found.outside]
+
+
+def test_sites_that_transforms_leave_out_are_counted_in_every_window(data, windows, tmp_path):
+    """Per window, as a loop over its sites counts them; the first 16 sites, and of these the common ones."""
+    lists = [{"name": "crop", "sites": 16, "where": "start"}, {"name": "maf", "minimum": 0.3}]
+    training = learnable.TRAINING.model_copy(update={"max_epochs": 1})
+    model = learnable.fit(data, tmp_path, training=training, transforms=Transforms(train=lists, prediction=lists))
+    paths = [model["output"]]
+    predict_windows(paths, windows=windows, output=tmp_path / "out.tsv", bed=tmp_path / "out.bed")
+    table, bed = read(tmp_path / "out.tsv"), read(tmp_path / "out.bed")
+    has_reason = np.array(REASONS) != ""
+    assert list(table.columns)[3:5] == ["n_sites", "n_sites_dropped"] and table["n_sites_dropped"].isna().equals(
+        pd.Series(has_reason, name="n_sites_dropped")
+    )
+    pd.testing.assert_series_equal(bed["n_sites_dropped"], table["n_sites_dropped"])
+    genotypes, _, mask = PackedData.from_shards([windows], kind="windows").batch(torch.arange(6), values="0/1")
+    for row in np.flatnonzero(~has_reason):
+        kept = 0
+        for site in range(min(int(mask[row].sum()), 16)):
+            alleles = [int(allele) for allele in genotypes[row, :, site] if allele >= 0]
+            kept += min(sum(alleles), len(alleles) - sum(alleles)) / max(len(alleles), 1) >= 0.3
+        assert table["n_sites_dropped"][row] == int(mask[row].sum()) - kept > 0
+    loaded = [load_model(path) for path in paths]
+    assert table_columns(loaded, windows=True) == list(table.columns)
+    examples = example_table(loaded, data["shards"][0])
+    assert examples["n_sites_dropped"][0] == table["n_sites_dropped"][0]
 
 
 def test_bed_has_a_line_per_window(models, windows, tmp_path):

@@ -11,6 +11,7 @@ import yaml
 from fabricated import fabricate, study
 from test_evaluation import ERRORS
 
+from popdl.config.published import Published
 from popdl.config.study import study_text
 from popdl.errors import PopdlError
 from popdl.plots.figures import make_figures
@@ -33,7 +34,7 @@ REPLICATED = {
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("published")
-    made_up = study(folder, applications=False, published=FIGURES, training={"replicates": 2})
+    made_up = study(applications=False, published=FIGURES, training={"replicates": 2})
     results = fabricate(folder / "results" / "fabricated", made_up, errors=REPLICATED, num_test=150)
     make_figures(results=results.folder, study=made_up, output=results.figures)
     write_report(results=results.folder, study=made_up, output=results.report)
@@ -68,6 +69,18 @@ def test_the_best_baseline_has_the_smallest_error_or_the_largest_share(finished)
         for name, model in metrics["models"].items()
         if model["kind"] == "baseline"
     )
+
+
+def test_natural_units_are_named_where_the_target_is_a_logarithm(finished):
+    _, made_up, _, metrics = finished
+    figures = [{**FIGURES[1], "metric": metric} for metric in ("r2", "natural_r2", "natural_rmse")]
+    rows = published_table(
+        made_up.model_copy(update={"published": [Published(**figure) for figure in figures]}), metrics
+    )
+    assert [row["label"].endswith(" (log10)") for row in rows] == [True, False, False]
+    assert rows[1]["ours"].value == value_of(metrics, "ridge_sfs", "recent_size", "natural_r2") != rows[0]["ours"].value
+    errors = [value_of(metrics, name, "recent_size", "natural_rmse") for name in ("ridge_sfs", "boosted_trees")]
+    assert best_baseline(metrics, "recent_size", "natural_rmse").value <= min(errors)
 
 
 def test_an_undefined_metric_gives_no_mean(finished):
@@ -124,6 +137,10 @@ def test_results_of_another_config_are_refused(finished, tmp_path, capsys):
     [
         ({"target": "size"}, r"published\.0\.target: 'size' is no target"),
         ({"metric": "auc"}, r"published\.0\.metric: event_time is scored by r2, rmse, mae, pearson, found auc"),
+        (
+            {"target": "change", "metric": "natural_r2", "network": None},
+            r"published\.0\.metric: change is scored by accuracy, auc, found natural_r2",
+        ),
         ({"network": "cn"}, r"published\.0\.network: 'cn' is no network; did you mean 'cnn'"),
         (
             {"network": None, "baseline": "ridge"},
@@ -136,4 +153,4 @@ def test_results_of_another_config_are_refused(finished, tmp_path, capsys):
 )
 def test_a_figure_that_fits_nothing_is_refused(tmp_path, changes, message):
     with pytest.raises(PopdlError, match=message):
-        study(tmp_path, published=[{**FIGURES[0], **changes}])
+        study(published=[{**FIGURES[0], **changes}])

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import re
+
 import learnable
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from popdl.baselines._base import fit_baseline
+from popdl.cards import class_prior
 from popdl.config.training import Evaluation, Target
 from popdl.dataset import open_shards, read_parameters
 from popdl.errors import PopdlError
-from popdl.evaluation import evaluate, read_predictions
+from popdl.evaluation import _reliability, evaluate, read_predictions
 from popdl.loader import PackedData
+from popdl.losses import TargetLoss
 from popdl.metrics import regression_metrics
 from popdl.model import load_model, read_card
 from popdl.plots import style
@@ -24,7 +30,15 @@ from popdl.plots.genome_track import genome_track
 from popdl.plots.parity import MANY, parity
 from popdl.plots.priors import prior_bins
 from popdl.prediction import predict_arrays, predict_test
-from popdl.scaling import TargetScaling, fit_scale, from_scale, next_to_prediction, on_scale, turns_around
+from popdl.scaling import (
+    TargetScaling,
+    fit_scale,
+    from_scale,
+    next_to_prediction,
+    on_scale,
+    probability_shares,
+    turns_around,
+)
 
 TARGETS = {
     "size": Target(scale="log", loss="mae"),
@@ -278,3 +292,70 @@ def test_prior_bins_on_a_logit_scale_hold_every_draw():
     edges, shares = prior_bins(values, scale="logit")
     assert shares.sum() == pytest.approx(1)
     np.testing.assert_allclose(np.diff(on_scale(edges, "logit")), np.diff(on_scale(edges, "logit"))[0])
+
+
+WEIGHTED = {
+    **{"task": "classification", "classes": ["neutral", "sweep"], "loss": None},
+    **{"class_weights": {"neutral": 5 / 9, "sweep": 5.0}, "class_shares": {"neutral": 0.9, "sweep": 0.1}},
+}
+
+
+def test_a_network_with_class_weights_predicts_the_posterior_of_the_prior_that_is_stated():
+    """The logits that minimise the weighted loss over 1,000 examples, of which each shows one of three things."""
+    counts = torch.tensor([[600.0, 10], [250, 30], [50, 60]])  # of each thing and class: 900 and 100
+    logits = torch.zeros(3, 2, dtype=torch.float64, requires_grad=True)
+    loss = TargetLoss("t", WEIGHTED)
+    optimizer = torch.optim.LBFGS([logits], max_iter=200, tolerance_grad=1e-12, tolerance_change=1e-14)
+
+    def step():
+        optimizer.zero_grad()
+        total = sum((counts[:, k] * loss(logits, torch.full((3,), float(k)))).sum() for k in range(2)) / 1000
+        total.backward()
+        return total
+
+    optimizer.step(step)
+    shares = probability_shares(WEIGHTED)
+    assert shares == pytest.approx({"neutral": 0.5, "sweep": 0.5})
+    joint = (counts / counts.sum(dim=0)).numpy() * list(shares.values())
+    posterior = joint / joint.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(logits.detach().softmax(dim=1).numpy(), posterior, atol=1e-4)
+
+
+def test_weighted_reliability_is_that_of_the_prior_that_is_stated():
+    generator = np.random.default_rng(2)
+    true = (generator.random(20000) < 0.1).astype(int)
+    seen = generator.normal(true * 1.5, 1 + true)
+    densities = np.stack([scipy.stats.norm.pdf(seen, 0, 1), scipy.stats.norm.pdf(seen, 1.5, 2)], axis=1)
+    probabilities = densities / densities.sum(axis=1, keepdims=True)  # where both classes are equally frequent
+    weights = np.array([5 / 9, 5.0])[true]
+    inside = [
+        [row["band_low"] <= row["true"] <= row["band_high"] for row in _reliability(true, probabilities, weights=given)]
+        for given in (weights, None)
+    ]
+    assert sum(inside[0]) >= 9 and sum(inside[1]) <= 3
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            {},
+            r"refer to a prior with the shares neutral: 50.0%, sweep: 50.0%, not to those .* \(neutral: 90.0%, sweep: 10.0%\)",
+        ),
+        ({"loss": {"name": "CrossEntropyLoss"}}, "refer to a prior with the shares neutral: 50.0%"),
+        ({"loss": {"name": "MultiMarginLoss"}}, "do not refer to the shares of classes in its training split"),
+        ({"class_shares": None}, "do not refer to the shares of classes in its training split"),
+    ],
+)
+def test_what_class_weights_do_to_probabilities_is_said(change, sentence):
+    assert re.search(sentence, class_prior({**WEIGHTED, **change}))
+    assert class_prior({**WEIGHTED, "class_weights": None}) is None
+
+
+def test_shares_of_weighted_classes_are_those_of_the_training_split():
+    target = Target(task="classification", class_weights="balanced")
+    fitted = scale(target, [0, 0, 0, 0, 0, 0, 1, np.nan, 1, 1], ["even", "rare"])
+    assert fitted.class_shares == pytest.approx({"even": 6 / 7, "rare": 1 / 7})
+    written = TargetScaling({"t": fitted}).to_json()["t"]
+    assert probability_shares(written) == pytest.approx({"even": 0.5, "rare": 0.5})
+    assert "class_shares" not in TargetScaling({"t": scale(Target(), np.arange(10.0))}).to_json()["t"]

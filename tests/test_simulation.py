@@ -182,14 +182,20 @@ class WrongOrder(Mine):
 """
 
 
-def plugin(tmp_path: Path, name: str) -> Simulator:
-    (tmp_path / "mine.py").write_text(PLUGIN)
-    return section(simulator=f"{tmp_path / 'mine.py'}:{name}", parameters={"kind": {"choice": ["neutral", "sweep"]}})
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(PLUGIN)
+    return tmp_path
 
 
-def test_a_users_own_simulator(tmp_path: Path) -> None:
-    simulate_shard(plugin(tmp_path, "Mine"), seed=1, shard=0, output=tmp_path / "shard_0")
-    shard = store.read_shard(tmp_path / "shard_0", kind="simulations")
+def own(name: str) -> Simulator:
+    return section(simulator=f"mine.py:{name}", parameters={"kind": {"choice": ["neutral", "sweep"]}})
+
+
+def test_a_users_own_simulator(project: Path) -> None:
+    simulate_shard(own("Mine"), seed=1, shard=0, output=project / "shard_0")
+    shard = store.read_shard(project / "shard_0", kind="simulations")
     assert shard.attributes["parameters"] == ["kind", "mutation_rate", "recombination_rate", "doubled"]
     assert shard.attributes["classes"] == {"kind": ["neutral", "sweep"]}
     np.testing.assert_array_equal(shard["genotypes"][::4, 0], shard["parameters"][:, 0])
@@ -203,10 +209,10 @@ def test_a_users_own_simulator(tmp_path: Path) -> None:
         ("WrongOrder", "positions must rise from 0"),
     ],
 )
-def test_a_simulator_that_breaks_its_promise(tmp_path: Path, name: str, message: str) -> None:
+def test_a_simulator_that_breaks_its_promise(project: Path, name: str, message: str) -> None:
     with pytest.raises(PopdlError, match=message):
-        simulate_shard(plugin(tmp_path, name), seed=1, shard=0, output=tmp_path / "shard_0")
-    assert not (tmp_path / "shard_0").exists()
+        simulate_shard(own(name), seed=1, shard=0, output=project / "shard_0")
+    assert not (project / "shard_0").exists()
 
 
 def test_a_killed_job_leaves_nothing_that_is_read(tmp_path: Path) -> None:
@@ -308,7 +314,7 @@ def test_simulated_genome_needs_every_parameter(tmp_path: Path) -> None:
         simulate_genome(section(), genome, seed=1, name="sim", output=tmp_path / "genome.vcf.gz")
 
 
-def test_simulated_genome_needs_tree_sequences(tmp_path: Path) -> None:
+def test_simulated_genome_needs_tree_sequences(project: Path) -> None:
     genome = GENOME.model_copy(update={"parameters": {"kind": 0, "recombination_rate": 1e-8}})
     with pytest.raises(PopdlError, match="Mine does not make tree sequences; give a `vcf` instead"):
-        simulate_genome(plugin(tmp_path, "Mine"), genome, seed=1, name="sim", output=tmp_path / "genome.vcf.gz")
+        simulate_genome(own("Mine"), genome, seed=1, name="sim", output=project / "genome.vcf.gz")

@@ -334,7 +334,7 @@ def test_human_map() -> None:
         (
             "piecewise_constant",
             {"times": {"epochs": 1, "oldest": 10}, "parameters": {"size_*": 1}},
-            "greater than or equal to 2",
+            "of at least 2",
         ),
         ("demes", {"model": "absent.yaml", "parameters": {}}, "cannot read absent.yaml: No such file"),
         ("stdpopsim", {"species": "HomSa", "model": "x", "parameters": {}}, "did you mean 'HomSap'"),

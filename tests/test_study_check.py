@@ -8,8 +8,12 @@ import fabricated
 import learnable
 import pytest
 import yaml
+from pydantic import ValidationError
 
+from popdl.cli import main
+from popdl.config.base import explain
 from popdl.config.study import build_study, study_text
+from popdl.config.training import Splits
 from popdl.errors import PopdlError
 from popdl.study_check import check_study
 
@@ -82,10 +86,10 @@ def test_what_the_config_alone_shows_is_refused(root, targets, training, message
 
 @pytest.mark.parametrize("options", [{"scale": "logit"}, {"circular": 10}])
 def test_a_prior_off_the_scale_is_refused(tmp_path, options):
-    simulation = fabricated.study(tmp_path).simulation.model_dump(mode="json")
+    simulation = fabricated.study().simulation.model_dump(mode="json")
     simulation["parameters"]["event_time"] = {"uniform": [-5, 100]}
     with pytest.raises(PopdlError, match=r"targets.event_time: values must lie between 0 and .*down to -5"):
-        fabricated.study(tmp_path, applications=False, simulation=simulation, targets={"event_time": options})
+        fabricated.study(applications=False, simulation=simulation, targets={"event_time": options})
 
 
 def test_a_model_that_does_not_fit_is_found(root, tmp_path):
@@ -99,3 +103,71 @@ def test_a_model_that_does_not_fit_is_found(root, tmp_path):
     )
     other = study(root, initialise_from=str(outputs["output"]))
     assert any("trained with another encoding" in problem for problem in check_study(other))
+
+
+def test_everything_wrong_with_options_is_said_at_once(root, tmp_path, capfd):
+    """Of several networks and lists, and together with what is wrong elsewhere: each with its key, what was expected and found."""
+    values = yaml.safe_load((root / "config/test.yaml").read_text())
+    values["networks"] = {
+        "cnn": {"filters": ["a"], "width": "wide", "pol": 2},
+        "exchangeable": {"pool": ["meen"], "dropout": 1},
+        "mlp": {"widths": [8]},
+        "spider": {},
+    }
+    values["transforms"] = {
+        "train": [{"name": "crop", "sites": 0}, "rotat"],
+        "prediction": [{"name": "maf", "minimum": "x"}],
+    }
+    lines = [
+        "networks.cnn.filters.0: expected a whole number, found 'a'",
+        "networks.cnn.width: expected a whole number, found 'wide'",
+        "networks.cnn.pol: unknown key; did you mean 'pool'?",
+        "networks.exchangeable.pool.0: expected 'mean' or 'max', found 'meen'; did you mean 'mean'?",
+        "networks.exchangeable.dropout: expected a number less than 1, found 1",
+        "networks.spider: 'spider' is not one of popdl's networks",
+        "transforms.train[0].sites: expected a number of at least 1, found 0",
+        "transforms.train[1]: 'rotat' is not one of popdl's transforms; did you mean 'rotate'?",
+        "transforms.prediction[0].minimum: expected a number, found 'x'",
+    ]
+    problems = check_study(build_study(values), config_only=True)
+    for line in lines:
+        assert sum(line in problem for problem in problems) == 1, line
+    assert len(problems) == len(lines), problems
+    values["training"]["batch_size"] = 0
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(values))
+    with pytest.raises(SystemExit):
+        main(["check", str(config), "--config-only"])
+    found = capfd.readouterr().err
+    for line in ["training.batch_size: expected a number of at least 1, found 0", *lines]:
+        assert found.count(line) == 1, line
+
+
+def test_what_a_config_says_as_a_whole_stands_under_its_own_key(root):
+    values = yaml.safe_load((root / "config/test.yaml").read_text())
+    values["targets"] = {"recent_sise": {}, "event_tim": {}}
+    values["baselines"] = ["ridge_sf"]
+    with pytest.raises(PopdlError) as refusal:
+        build_study(values, where="a.yaml")
+    first, *lines = str(refusal.value).splitlines()
+    assert first == "a.yaml: the config is not valid:"
+    assert [line.partition(":")[0] for line in lines] == ["  targets.recent_sise", "  targets.event_tim", "  baselines"]
+    values["simulation"]["num_haplotypes"], values["splits"] = 11, {"train": 1.5}
+    with pytest.raises(PopdlError) as refusal:
+        build_study(values)
+    assert "  simulation.num_haplotypes: expected" in str(refusal.value)
+    assert "  splits.train: a share must lie between 0 and 1, found 1.5" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"train": "most"}, "splits.train: expected a number, or a list, found 'most'"),
+        ({"column": 3}, "splits.column: expected text, found 3"),
+        ({"train": [1, {}]}, "splits.train.1: expected a whole number, or a number, or text, found {}"),
+    ],
+)
+def test_a_value_of_several_types_has_one_line(values, line):
+    with pytest.raises(ValidationError) as refusal:
+        Splits.model_validate(values)
+    assert line in explain(refusal.value, section=Splits, prefix="splits")

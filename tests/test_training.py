@@ -208,6 +208,56 @@ def test_a_checkpoint_that_does_not_fit_is_left_unused(trained, data, tmp_path, 
     assert outputs["output"].read_bytes() == trained["output"].read_bytes()
 
 
+def interrupted(data, folder, monkeypatch, settings):
+    """Train until the second epoch is in the checkpoint."""
+    save = training.save_checkpoint
+
+    def save_and_fail(folder, module, optimizer, progress, **rest):
+        save(folder, module, optimizer, progress, **rest)
+        if progress.epoch == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "save_checkpoint", save_and_fail)
+    with pytest.raises(KeyboardInterrupt):
+        learnable.fit(data, folder, training=settings)
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    ("changes", "goes_on"),
+    [
+        ({"schedule": "constant", "warmup": 0.0}, True),
+        ({"schedule": {"name": "StepLR", "step_size": 1}}, True),
+        ({"schedule": "constant"}, False),
+        ({"schedule": "cosine", "warmup": 0.0}, False),
+        ({"schedule": "OneCycleLR"}, False),
+    ],
+)
+def test_more_epochs_go_on_where_learning_rates_allow_it(data, tmp_path, monkeypatch, caplog, changes, goes_on):
+    """Either way the model is that of a training that had so many from the start."""
+    caplog.set_level("INFO")
+    few = Training(**{**learnable.TRAINING.model_dump(), "max_epochs": 3, **changes})
+    many = few.model_copy(update={"max_epochs": 4})
+    interrupted(data, tmp_path / "raised", monkeypatch, few)
+    caplog.clear()
+    raised = learnable.fit(data, tmp_path / "raised", training=many)
+    assert ("going on after epoch 2" in caplog.text) == goes_on
+    assert ("depend on max_epochs" in caplog.text) == ("training.max_epochs differ" in caplog.text) == (not goes_on)
+    whole = learnable.fit(data, tmp_path / "whole", training=many)
+    assert raised["output"].read_bytes() == whole["output"].read_bytes()
+
+
+def test_fewer_epochs_than_the_checkpoint_has_start_anew(data, tmp_path, monkeypatch, caplog):
+    three = Training(**{**learnable.TRAINING.model_dump(), "max_epochs": 3, "schedule": "constant", "warmup": 0.0})
+    interrupted(data, tmp_path / "lowered", monkeypatch, three)
+    one = three.model_copy(update={"max_epochs": 1})
+    lowered = learnable.fit(data, tmp_path / "lowered", training=one)
+    assert "the checkpoint is of epoch 2, and training.max_epochs is 1; training starts anew" in caplog.text
+    assert (
+        lowered["output"].read_bytes() == learnable.fit(data, tmp_path / "whole", training=one)["output"].read_bytes()
+    )
+
+
 def test_early_stopping_keeps_the_best_epoch(data, tmp_path):
     settings = Training(
         batch_size=8, max_epochs=60, patience=2, learning_rate=0.3, schedule="constant", optimizer="adam"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from crafted import edited
 from jsonschema import Draft202012Validator
 
 from popdl import seeds, training
@@ -224,15 +224,8 @@ def test_a_plugin_that_only_trains_is_not_needed_to_predict(data, tmp_path, monk
     ],
 )
 def test_hostile_transforms_are_refused(trained, tmp_path, change, message):
-    content = trained["output"].read_bytes()
-    length = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + length])
-    card = json.loads(header["__metadata__"]["popdl"])
-    card["transforms"]["prediction"][2] |= change
-    header["__metadata__"]["popdl"] = json.dumps(card)
-    text = json.dumps(header).encode()
     path = tmp_path / "model.safetensors"
-    path.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
+    edited(trained["output"], path, lambda card: card["transforms"]["prediction"][2].update(change))
     with pytest.raises(PopdlError, match=message):
         load_model(path)
 

@@ -145,6 +145,24 @@ def test_killed_and_resumed_on_one_core_gives_the_same_bytes(
     assert digests(folder / "results/test") == expected
 
 
+def test_a_second_run_in_the_same_folder_is_refused(root: Path, config: Path, tmp_path: Path) -> None:
+    first = subprocess.Popen(
+        command(root, tmp_path, config), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        while not list(tmp_path.glob(".snakemake/locks/*")):
+            assert first.poll() is None
+            time.sleep(0.1)
+        second = snakemake(root, tmp_path, config)
+        assert second.returncode == 1
+        said = second.stdout + second.stderr
+        assert "cannot be locked" in said and "--unlock" in said and "Traceback" not in said
+        assert first.poll() is None
+    finally:
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+
+
 def test_more_scenarios_repeat_no_simulation(root: Path, finished: Path, config: Path, tmp_path: Path) -> None:
     more = changed(config, tmp_path / "more.yaml", simulation={"num_scenarios": 100})
     run = snakemake(root, finished, more, "--dry-run")

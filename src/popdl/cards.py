@@ -17,11 +17,12 @@ from popdl.config.base import validate
 from popdl.config.encoding import Encoding
 from popdl.errors import PopdlError
 from popdl.model import carried_parts, read_card
+from popdl.scaling import probability_shares
 
-__all__ = ["about_study", "card_text", "model_table", "sources_text"]
+__all__ = ["about_study", "card_text", "class_prior", "model_table", "sources_text"]
 
 LINE = 120
-METRICS = {"r2": "R²", "rmse": "RMSE", "accuracy": "accuracy"}
+METRICS = {"r2": "R²", "rmse": "RMSE", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
 """The metrics that a card shows, by their names in ``metrics.json``; the first that there is stands for a model in a table."""
 SOURCES = {"simulator": "simulated by", "format": "imported from"}
 
@@ -136,7 +137,36 @@ def _targets(card: Mapping[str, Any]) -> list[str]:
             scale = "" if target["scale"] == "linear" else f", {target['scale']} scale"
             what = f"{_number(target.get('low'))} to {_number(target.get('high'))} in training{scale}"
         rows.append((_plain(name), _plain(target.get("unit") or ""), _plain(what)))
-    return _aligned(rows)
+    lines = _aligned(rows)
+    for name, target in card["targets"].items():
+        if sentence := class_prior(target):
+            lines += textwrap.wrap(_plain(f"{name}: {sentence}"), LINE - 2)
+    return lines
+
+
+def class_prior(described: Mapping[str, Any]) -> str | None:
+    """What weights of classes do to predicted probabilities, in a sentence; None where there are none.
+
+    Parameters
+    ----------
+    described
+        A target as in ``targets.json`` or a card.
+    """
+    weights = described.get("class_weights")
+    if not weights:
+        return None
+    said = "the classes' weights in the loss are " + _listed(weights, "{:.3g}") + ", so a network's probabilities "
+    shares = probability_shares(described)
+    if shares is None:
+        return f"{said}do not refer to the shares of classes in its training split."
+    return (
+        f"{said}(and their calibration) refer to a prior with the shares {_listed(shares, '{:.1%}')}, not to those of the training "
+        f"split ({_listed(described['class_shares'], '{:.1%}')})."
+    )
+
+
+def _listed(values: Mapping[str, float], form: str) -> str:
+    return ", ".join(f"{name}: {form.format(value)}" for name, value in values.items())
 
 
 def _encoding(card: Mapping[str, Any], *, short: bool = False) -> str:
@@ -272,6 +302,7 @@ def _start(card: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         ("fine-tuned", f"from a {network} of study {study}, SHA-256 {_plain(start.get('sha256', '?'))}"),
         ("", f"{numbers[0]} of {numbers[1]} numbers of its body taken; targets: {', '.join(targets) or '?'}"),
+        ("", f"the test split's examples: {_plain(start.get('test_split', 'not known'))} by that model"),
     ]
 
 

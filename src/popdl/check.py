@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from popdl.config.application import Application, Samples
+from popdl.config.application import Application, Samples, parse_region
 from popdl.encoding import Encoder
 from popdl.errors import PopdlError
 from popdl.genome_builds import check_build
 from popdl.importers.samples import choose_samples
 from popdl.importers.vcf import GenotypeReader, check_regions
 from popdl.importers.vcf_header import read_header
+from popdl.simulators._maps import read_hapmap
 
 __all__ = ["check_application", "prepare"]
 
@@ -34,9 +35,10 @@ def check_application(application: Application, *, encoder: Encoder) -> list[str
         Empty if nothing is wrong. Of the records only the first are read, so a file can still be refused later.
     """
     if application.vcf is None:
-        return _setting_problems(application, encoder)
+        return [*_setting_problems(application, encoder), *_map_problems(application)]
     # Which individuals a seed draws changes nothing about whether there are enough.
     problems, reader = prepare(application.vcf, application=application, encoder=encoder, seed=0)
+    problems += _map_problems(application)
     if reader is not None:
         reader.limit = FIRST_RECORDS
         try:
@@ -48,6 +50,18 @@ def check_application(application: Application, *, encoder: Encoder) -> list[str
             if not reader.contigs_seen:
                 problems.append(f"{application.vcf}: the file has a header but no records; give a file with variants.")
     return problems
+
+
+def _map_problems(application: Application) -> list[str]:
+    """What is wrong with the recombination map that predictions are compared with."""
+    if application.compare is None:
+        return []
+    contigs = {parse_region(region)[0] for region in application.regions or []}
+    try:
+        read_hapmap(application.compare.map, contig=contigs.pop() if len(contigs) == 1 else None)
+    except PopdlError as error:
+        return [str(error)]
+    return []
 
 
 def prepare(

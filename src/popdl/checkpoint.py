@@ -30,6 +30,8 @@ PREEMPTED = 128 + signal.SIGTERM
 after a preemption, and after any end with this code where the site's RequeueExit names it."""
 FILE = "last.safetensors"
 STATE = "popdl_checkpoint"
+MAX_EPOCHS = "training.max_epochs"
+"""Part of a fingerprint where learning rates depend on it."""
 
 
 @dataclass
@@ -93,11 +95,13 @@ def load_checkpoint(
     optimizer: torch.optim.Optimizer,
     *,
     fingerprint: Mapping[str, str],
+    max_epochs: int,
     replay: Callable[[Sequence[Mapping[str, float]]], None] = lambda history: None,
 ) -> Progress:
     """Restore module and optimizer from a checkpoint of the very same training; without one, start from the beginning.
 
-    ``replay`` brings the schedule of learning rates to where it was after the epochs of the history. A checkpoint of other settings, data or software is left unused, with a line in the log.
+    ``replay`` brings the schedule of learning rates to where it was after the epochs of the history. A checkpoint of other settings, data or software,
+    or of more epochs than ``max_epochs``, is left unused, with a line in the log.
     """
     path = folder / FILE
     if not path.exists():
@@ -113,6 +117,19 @@ def load_checkpoint(
         differ = sorted(name for name in {*found, *fingerprint} if found.get(name) != fingerprint.get(name))
         log.warning(
             "%s: the checkpoint belongs to another training (%s differ); training starts anew.", path, ", ".join(differ)
+        )
+        if differ == [MAX_EPOCHS]:
+            log.warning(
+                "The learning rates of this training.schedule depend on max_epochs; with `constant` and `warmup: 0`, or with another "
+                "of torch's schedules, it would have gone on."
+            )
+        return Progress()
+    if len(state["history"]) > max_epochs:
+        log.warning(
+            "%s: the checkpoint is of epoch %d, and training.max_epochs is %d; training starts anew.",
+            path,
+            len(state["history"]),
+            max_epochs,
         )
         return Progress()
     module.load_state_dict(_under(tensors, "module/"))

@@ -115,8 +115,8 @@ def _parser() -> argparse.ArgumentParser:
     starter = command("new", "write a working file to start from, and a test for it", _new)
     starter.add_argument("kind", choices=kinds())
     starter.add_argument("name", help="e.g. my_network, for plugins/my_network.py (a study: config/my_study.yaml)")
-    verify = command("verify", "read every byte of shards or stores and compare checksums", _verify)
-    verify.add_argument("path", type=Path, nargs="+", help="a shard, or a store of shards")
+    verify = command("verify", "read every byte of stores and models and compare checksums", _verify)
+    verify.add_argument("path", type=Path, nargs="+", help="a shard, a store, a model, or a folder of results")
     export = command("export", "write simulated or imported examples for other programs", _export)
     export.add_argument("store", type=Path, help="e.g. results/<study>/simulations.zarr, or one shard of it")
     export.add_argument(
@@ -143,13 +143,11 @@ def _study_step(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    from popdl.config.study import build_study, load_study
-    from popdl.study_check import check_study
+    from popdl.config.reading import read_config
+    from popdl.study_check import check_study, read_study
 
-    if options.config == "-":
-        study, where = build_study(json.load(sys.stdin)), "config"
-    else:
-        study, where = load_study(options.config), options.config
+    where = "config" if options.config == "-" else options.config
+    study = read_study(json.load(sys.stdin) if options.config == "-" else read_config(options.config), where=where)
     problems = check_study(study, config_only=options.config_only)
     if problems:
         raise PopdlError("\n  ".join([f"{where}: this study cannot run:", *problems]))
@@ -234,10 +232,10 @@ def _new(options: argparse.Namespace) -> None:
 
 
 def _verify(options: argparse.Namespace) -> None:
-    from popdl.store import verify
+    from popdl.verifying import verify
 
     for path in options.path:
-        print(f"{path}: {verify(path)} shards are whole.")
+        print(f"{path}: {verify(path)}.")
 
 
 def _export(options: argparse.Namespace) -> None:

@@ -25,7 +25,7 @@ import numpy as np
 
 from popdl.config.base import validate
 from popdl.config.encoding import Encoding
-from popdl.config.study import Study
+from popdl.config.study import Source, Study
 from popdl.errors import PopdlError
 from popdl.statistics._base import build, describe
 from popdl.statistics._counts import allele_counts
@@ -122,13 +122,30 @@ class Encoder:
     @classmethod
     def of(cls, study: Study) -> Encoder:
         """The encoder of a study."""
+        return cls.for_source(study.encoding, study.source, statistics=study.statistics)
+
+    @classmethod
+    def for_source(
+        cls, settings: Encoding, source: Source, *, statistics: Sequence[str | dict[str, Any]] = ()
+    ) -> Encoder:
+        """The encoder of what a source gives.
+
+        Parameters
+        ----------
+        settings
+            The config's section ``encoding``.
+        source
+            The config's section ``simulation`` or ``import``.
+        statistics
+            The groups of statistics that the study adds, as in the config.
+        """
         return cls(
-            study.encoding,
-            num_haplotypes=study.source.total_haplotypes,
-            ploidy=study.source.ploidy,
-            sequence_length=study.source.sequence_length,
-            statistics=[describe(entry) for entry in study.statistics],
-            populations=counts if isinstance(counts := study.source.num_haplotypes, dict) else None,
+            settings,
+            num_haplotypes=source.total_haplotypes,
+            ploidy=source.ploidy,
+            sequence_length=source.sequence_length,
+            statistics=[describe(entry) for entry in statistics],
+            populations=counts if isinstance(counts := source.num_haplotypes, dict) else None,
         )
 
     @classmethod

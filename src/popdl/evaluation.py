@@ -26,7 +26,7 @@ from popdl.metrics import (
     regression_metrics,
 )
 from popdl.model import read_card
-from popdl.scaling import next_to_prediction, on_scale
+from popdl.scaling import next_to_prediction, on_scale, probability_shares
 from popdl.verdict import judge
 
 __all__ = ["FORMAT_VERSION", "evaluate", "read_predictions"]
@@ -101,7 +101,9 @@ def evaluate(
             ]
         resampled[name] = {}
         for target, description in described.items():
-            scored, resamples = _score(predictions, target, description, evaluation, replicates, seed)
+            scored, resamples = _score(
+                predictions, target, description, evaluation, replicates, seed, weighted=kind != "baseline"
+            )
             models[name]["targets"][target], resampled[name][target] = scored, resamples
     best = min(networks, key=lambda name: (models[name]["validation_loss"], name))
     comparisons = [
@@ -172,9 +174,19 @@ def _check_same_examples(tables: Mapping[str, pd.DataFrame], paths: Mapping[str,
 
 
 def _score(
-    predictions: pd.DataFrame, target: str, described: Target, evaluation: Evaluation, replicates: int, seed: int
+    predictions: pd.DataFrame,
+    target: str,
+    described: Target,
+    evaluation: Evaluation,
+    replicates: int,
+    seed: int,
+    *,
+    weighted: bool,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Metrics of one model and target, and the same metrics in resamples (none without any true value)."""
+    """Metrics of one model and target, and the same metrics in resamples (none without any true value).
+
+    ``weighted`` says whether the model was trained with the weights of classes, as networks are and baselines are not.
+    """
     known = predictions[predictions[f"{target}_true"].notna()]
     score: dict[str, Any] = {"n": len(known), "num_missing": len(predictions) - len(known)}
     if known.empty:
@@ -185,10 +197,14 @@ def _score(
         classes = list(described["classes"])
         true = known[f"{target}_true"].map(classes.index).to_numpy(dtype=np.int64)
         probabilities = known[[f"{target}_p_{name}" for name in classes]].to_numpy()
-        arrays, measure = (true, probabilities), classification_metrics
+        arrays = (true, probabilities)
+        measure = functools.partial(classification_metrics, classes=classes)
         predicted = probabilities.argmax(axis=1)
         score["confusion"] = confusion_matrix(true, predicted, num_classes=len(classes)).tolist()
-        score["calibration"] = _reliability(true, probabilities)
+        weights = described.get("class_weights") if weighted and probability_shares(described) else None
+        score["calibration"] = _reliability(
+            true, probabilities, weights=np.array([weights[name] for name in classes])[true] if weights else None
+        )
     else:
         scale, period = described["scale"], described.get("circular")
         true, *ends = (known[column].to_numpy() for column in _columns(target, described))
@@ -238,18 +254,27 @@ def _coverage_by_prediction(
     return table
 
 
-def _reliability(true: np.ndarray, probabilities: np.ndarray) -> list[dict[str, float]]:
-    """Is the most probable class right as often as its probability says?"""
+def _reliability(
+    true: np.ndarray, probabilities: np.ndarray, *, weights: np.ndarray | None = None
+) -> list[dict[str, float]]:
+    """Is the most probable class right as often as its probability says?
+
+    With a weight for each example, in a world where the classes are as frequent as their weights make them.
+    """
+    weights = np.ones(len(true)) if weights is None else weights
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == true
     table = []
     for rows in _bins(confidence):
-        band = binomial_band(len(rows), float(confidence[rows].mean()))
+        weight = weights[rows]
+        predicted, share = (float(np.average(values[rows], weights=weight)) for values in (confidence, correct))
+        effective = round(weight.sum() ** 2 / (weight**2).sum())  # Kish (1965, Survey Sampling, section 11.7)
+        band = binomial_band(effective, predicted)
         table.append(
             {
                 "n": len(rows),
-                "predicted": float(confidence[rows].mean()),
-                "true": float(correct[rows].mean()),
+                "predicted": predicted,
+                "true": share,
                 "band_low": band[0],
                 "band_high": band[1],
             }

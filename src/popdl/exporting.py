@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import groupby, islice, pairwise
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -21,10 +21,9 @@ from popdl.config.study import simulation_section
 from popdl.errors import PopdlError
 from popdl.files import whole, write_text
 from popdl.ms_text import replicate_text
-from popdl.priors import draw
 from popdl.seeds import generator
-from popdl.simulation import MAX_DRAWS
-from popdl.simulators._base import Example, Redrawn, Simulator
+from popdl.simulation import MAX_DRAWS, draws
+from popdl.simulators._base import Example, Failed, Redrawn, Simulator
 from popdl.store import find_shards, read_shard
 
 if TYPE_CHECKING:
@@ -41,6 +40,8 @@ class _Stored:
     scenario: int
     example: Example
     labels: list[str]
+    values: np.ndarray
+    """The labels as numbers."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class _Store:
             rows = zip(pairwise(shard["offsets"]), shard["scenario"], shard["parameters"], strict=True)
             for number, ((start, stop), scenario, labels) in enumerate(rows, start=first):
                 example = Example(genotypes[start:stop], positions[start:stop])
-                yield _Stored(number, int(scenario), example, self._words(labels))
+                yield _Stored(number, int(scenario), example, self._words(labels), labels)
 
     def scenarios(self) -> Iterator[tuple[int, Iterator[_Stored]]]:
         """Examples by scenario; those of one scenario follow each other."""
@@ -218,8 +219,7 @@ def _simulated_again(store: _Store) -> Iterator[tuple[_Stored, tskit.TreeSequenc
         simulation = simulation_section({**made["simulation"], "num_scenarios": 1})
         for _ in range(made["num_examples"]):
             stored = next(examples)
-            parameters = draw(simulation.priors, generator(made["seed"], "parameters", stored.scenario))
-            random = generator(made["seed"], "simulation", stored.number)
+            parameters, random = _drawn(simulation, stored, seed=made["seed"])
             try:
                 trees = _with_genotypes(simulation, parameters, random, stored.example)
             except TypeError:
@@ -234,6 +234,20 @@ def _simulated_again(store: _Store) -> Iterator[tuple[_Stored, tskit.TreeSequenc
             yield stored, trees
 
 
+def _drawn(simulation: Simulator, stored: _Stored, *, seed: int) -> tuple[dict[str, float], np.random.Generator]:
+    """The parameters of an example, draws that were given up among those before them, and its generator."""
+    first: tuple[dict[str, float], np.random.Generator] | None = None
+    for parameters, random in islice(draws(simulation, seed=seed, scenario=stored.scenario), MAX_DRAWS):
+        if stored.number % simulation.replicates:
+            random = generator(seed, "simulation", stored.number)
+        first = first or (parameters, random)
+        labels = list(simulation.labels(parameters).values())
+        if np.array_equal(labels, stored.values[: len(labels)], equal_nan=True):
+            return parameters, random
+    assert first is not None
+    return first  # made by other versions: the genotypes will tell
+
+
 def _with_genotypes(
     simulation: Simulator, parameters: dict[str, float], random: np.random.Generator, example: Example
 ) -> tskit.TreeSequence | None:
@@ -241,7 +255,7 @@ def _with_genotypes(
     for _ in range(MAX_DRAWS):
         try:
             trees = simulation.tree_sequence(parameters, random)
-        except Redrawn:
+        except (Failed, Redrawn):
             continue
         if simulation.keep_sites is not None:
             trees = trees.delete_sites(np.flatnonzero(~np.isin(trees.sites_position, example.positions)))

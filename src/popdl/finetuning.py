@@ -9,6 +9,8 @@ and period agree. The new training split has its own mean and standard deviation
 and the first prediction, in natural units, is that of the old model. A class goes on with its logit wherever one of the same
 name is there. Outputs that are fresh start at 0, the mean of the training split: random weights on features that are long
 trained would predict far from every truth. Everything else is fresh as in any training, and all of it is counted.
+
+What the old model was trained on must not judge the new one: such a split is refused.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,6 +31,7 @@ from popdl.errors import PopdlError
 from popdl.heads import output_columns
 from popdl.model import read_weights
 from popdl.module import PopdlModule, PositionScaling
+from popdl.seen import Seen, refuse_seen
 
 __all__ = ["Start"]
 
@@ -62,6 +66,35 @@ class Start:
                 f"something else; copy the settings under `encoding` of `popdl card {path}`, with its numbers of haplotypes and sites."
             )
         return cls(path, hashlib.sha256(path.read_bytes()).hexdigest(), card, tensors)
+
+    @property
+    def seen(self) -> dict[str, Seen] | None:
+        """What the model and those before it have seen, by split; None where a model of an older popdl does not say."""
+        seen = self.card.get("seen")
+        return seen and {name: Seen.from_json(seen[name], path=self.path) for name in ("train", "validation")}
+
+    def judged_by(self, digests: np.ndarray, split: np.ndarray, *, comparable: bool) -> str:
+        """Whether the model has seen examples of the splits that judge, in a word for the card; if it has, it is refused.
+
+        Parameters
+        ----------
+        digests, split
+            As :func:`popdl.seen.refuse_seen` takes them.
+        comparable
+            Whether the same data would have the same digests here.
+        """
+        seen = self.seen
+        if seen is None or not comparable:
+            log.warning(
+                "training.initialise_from: %s: it is not known whether this model was trained on examples of the test split, as %s.",
+                self.path,
+                "it was made by an older popdl"
+                if seen is None
+                else "`crop: random` with another seed cuts the same data elsewhere",
+            )
+            return "not known"
+        refuse_seen(seen, digests, split, path=self.path, card=self.card)
+        return "unseen"
 
     def positions_instead_of(self, fitted: PositionScaling | None) -> PositionScaling | None:
         """The old model's standardisation of positions, which must be of the same kind as the one that was fitted now."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import logging
+import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,25 @@ import popdl
 from popdl import store
 from popdl.errors import PopdlError
 from popdl.files import write_text
-from popdl.formats._base import Importer, LabelledExample, Survey
+from popdl.formats._base import FileImporter, Importer, LabelledExample, Survey
 
-__all__ = ["import_shard", "read_examples", "read_survey", "survey", "write_survey"]
+__all__ = [
+    "import_shard",
+    "look_at_examples",
+    "look_at_labels",
+    "read_examples",
+    "read_survey",
+    "survey",
+    "write_survey",
+]
 
 log = logging.getLogger("popdl")
+
+MOST_PROBLEMS = 10
+"""Wrong labels that are listed."""
+MOST_EXAMPLES = 10
+MOST_SECONDS = 10.0
+"""Examples that a check reads from first to last, and for how long at most."""
 
 
 def survey(importer: Importer) -> Survey:
@@ -113,6 +129,58 @@ def read_examples(importer: Importer, found: Survey, first: int, last: int, *, s
             "it was looked at: import anew."
         )
     return examples
+
+
+def look_at_labels(importer: Importer) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Read every label that stands in the table or in the places of files, without opening an example.
+
+    Returns
+    -------
+    labels
+        By parameter, one for each row or file; NaN where missing.
+    problems : list of str
+        A line for each label that cannot be read.
+    """
+    problems: list[str] = []
+    rows: list[dict[str, float]] = []
+    places: list[dict[str, float]] = []
+    if importer.columns:
+        table = importer.read_table()
+        for row in range(table.num_rows):
+            try:
+                rows.append(importer.table_labels(table, row))
+            except PopdlError as error:
+                problems.append(str(error))
+    for path in importer.paths if isinstance(importer, FileImporter) else ():
+        try:
+            places.append(importer.path_labels(path))
+        except PopdlError as error:
+            problems.append(str(error))
+    labels = {
+        name: np.array([found[name] for found in part]) for part in (rows, places) for name in (part[0] if part else ())
+    }
+    if len(problems) > MOST_PROBLEMS:
+        problems[MOST_PROBLEMS:] = [f"import: {len(problems) - MOST_PROBLEMS} more labels cannot be read."]
+    return labels, problems
+
+
+def look_at_examples(importer: Importer, found: Survey, *, seed: int) -> Iterator[LabelledExample]:
+    """Read a few examples from the first to the last, as far as the time allows, and say in the log what was not looked at."""
+    end = time.monotonic() + MOST_SECONDS
+    chosen = np.unique(np.linspace(0, importer.num_examples - 1, MOST_EXAMPLES).astype(int)).tolist()
+    number = 0
+    for example in chosen:
+        if number and time.monotonic() > end:
+            break
+        yield from read_examples(importer, found, example, example + 1, seed=seed)
+        number += 1
+    inside = sorted(name for name, label in importer.labels.items() if label.flag or label.metadata)
+    log.info(
+        "import: %d of %d examples were read; of the others files and labels were looked at, not what the files hold%s.",
+        number,
+        importer.num_examples,
+        f" (nor {', '.join(inside)}, which they hold)" if inside else "",
+    )
 
 
 def _attributes(importer: Importer) -> dict[str, Any]:

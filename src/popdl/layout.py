@@ -47,6 +47,19 @@ class Results:
         """The trials of a network, and which of them was chosen."""
         return self.folder / "search" / f"{key}.json"
 
+    def variant(self, number: int) -> Results:
+        """The encoded data of one kind, where a search chooses between several, laid out as that of a study."""
+        return Results(self.folder / "variants" / str(number))
+
+    def origin(self, number: int) -> Results:
+        """The raw data behind one or more of these kinds."""
+        return Results(self.folder / "variants" / "simulations" / str(number))
+
+    @property
+    def chosen_data(self) -> Path:
+        """Which of the kinds of data a search has chosen; the study's own data are then those."""
+        return self.folder / "variants" / "chosen.json"
+
     @property
     def search_table(self) -> Path:
         return self.folder / "search.tsv"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import scipy.stats
@@ -56,7 +56,8 @@ def regression_metrics(
     dict
         ``r2`` (1 − residual over total sum of squares; at most 1, below 0 if worse than the mean), ``rmse``, ``bias`` (mean of
         prediction − truth), ``mae``, ``pearson``, ``coverage`` (share of truths inside the interval) and
-        ``median_relative_error`` (|prediction − truth| / |truth| in natural units). NaN where undefined.
+        ``median_relative_error`` (|prediction − truth| / |truth| in natural units); on a log or logit scale also ``natural_r2``
+        and ``natural_rmse``, of the same predictions in natural units. NaN where undefined.
     """
     error = predicted - true
     centre = true.mean() if circular is None else circular_mean(true, circular)
@@ -79,10 +80,21 @@ def regression_metrics(
         else _circular_correlation(true, predicted, circular),
         "coverage": float(((low <= true) & (true <= high)).mean()),
         "median_relative_error": float(np.median(relative)) if defined.any() else np.nan,
+        **({} if scale == "linear" else _in_natural_units(from_scale(true, scale), from_scale(predicted, scale))),
     }
 
 
-def classification_metrics(true: np.ndarray, probabilities: np.ndarray) -> Metrics:
+def _in_natural_units(true: np.ndarray, predicted: np.ndarray) -> Metrics:
+    """R² and RMSE as others report them who judge on another scale than they learned on."""
+    with np.errstate(over="ignore", invalid="ignore"):  # what was learned as a logarithm may be too large to be squared
+        squared, total = (predicted - true) ** 2, float(((true - true.mean()) ** 2).sum())
+        return {
+            "natural_r2": 1 - float(squared.sum()) / total if total > 0 else np.nan,
+            "natural_rmse": float(np.sqrt(squared.mean())),
+        }
+
+
+def classification_metrics(true: np.ndarray, probabilities: np.ndarray, *, classes: Sequence[str]) -> Metrics:
     """Judge predicted probabilities.
 
     Parameters
@@ -91,18 +103,28 @@ def classification_metrics(true: np.ndarray, probabilities: np.ndarray) -> Metri
         Index of the true class.
     probabilities : ndarray of shape (n, num_classes)
         Predicted probability of each class.
+    classes
+        Their names.
 
     Returns
     -------
     dict
-        ``accuracy`` of the most probable class, ``log_loss`` (natural logarithm), and ``auc``, the mean over classes of the
+        ``accuracy`` of the most probable class, ``balanced_accuracy``, the mean of the recall of the classes that happened
+        (Brodersen et al. 2010, Proc. ICPR, 3121), ``recall_<class>``, the share of a class's examples for which it is the most
+        probable one (NaN for a class that never happened), ``log_loss`` (natural logarithm), and ``auc``, the mean over classes of the
         probability that an example of the class gets a higher probability for it than another example.
     """
     happened = probabilities[np.arange(len(true)), true]
     areas = [_auc(true == index, probabilities[:, index]) for index in range(probabilities.shape[1])]
     defined = [area for area in areas if not np.isnan(area)]
+    right = probabilities.argmax(axis=1) == true
+    counts = np.bincount(true, minlength=len(classes))
+    found = np.bincount(true[right], minlength=len(classes))
+    recalls = np.divide(found, counts, out=np.full(len(classes), np.nan), where=counts > 0)
     return {
-        "accuracy": float((probabilities.argmax(axis=1) == true).mean()),
+        "accuracy": float(right.mean()),
+        "balanced_accuracy": float(np.nanmean(recalls)),
+        **{f"recall_{name}": float(recall) for name, recall in zip(classes, recalls, strict=True)},
         "log_loss": float(-np.log(np.maximum(happened, SMALLEST_PROBABILITY)).mean()),
         "auc": float(np.mean(defined)) if defined else np.nan,
     }

@@ -16,7 +16,7 @@ from popdl.networks._base import InputShape, build
 from popdl.transforms._base import Examples
 from popdl.transforms._pipeline import Pipeline
 
-__all__ = ["PopdlModule", "PositionScaling", "predict_outputs"]
+__all__ = ["PopdlModule", "PositionScaling", "predict_outputs", "sites_dropped"]
 
 ROWS_AT_ONCE = 1024
 TRANSFORMED_AT_ONCE = 64
@@ -128,6 +128,11 @@ class PopdlModule(nn.Module):
             genotypes, positions = examples.genotypes, examples.positions
         return self.heads(self.body(genotypes, positions, mask))
 
+    @property
+    def has_transforms(self) -> bool:
+        """Whether anything is done to examples before they are predicted."""
+        return self.transforms is not None and bool(self.transforms.steps)
+
     def batch(self, data: PackedData, rows: Tensor) -> Batch:
         """Unpack these rows of the data as they are to be predicted."""
         return data.batch(rows) if self.transforms is None else self.transforms.batch(data, rows)
@@ -147,3 +152,19 @@ def predict_outputs(module: PopdlModule, data: PackedData | OnDisk, rows: Tensor
     return torch.cat(
         [module(*module.batch(part, chosen)).float().cpu() for part, chosen, _ in batches(data, rows, size=batch_size)]
     )
+
+
+@torch.no_grad()
+def sites_dropped(module: PopdlModule, data: PackedData | OnDisk, rows: Tensor, *, batch_size: int) -> Tensor:
+    """How many of their sites these rows of the data lose to the transforms before a prediction.
+
+    Returns
+    -------
+    Tensor of shape (num_rows,), dtype=int64, on the CPU
+    """
+    counts = [
+        part.num_sites[chosen] - module.batch(part, chosen).mask.sum(dim=1)
+        for part, chosen, _ in batches(data, rows, size=batch_size)
+        if len(chosen)
+    ]
+    return torch.cat([torch.empty(0, dtype=torch.int64), *(count.cpu().long() for count in counts)])

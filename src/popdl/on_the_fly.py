@@ -271,7 +271,7 @@ def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
 def _block(simulation: Simulator, encoder: Encoder, seed: int, first: int, count: int) -> dict[str, np.ndarray]:
     packer, labels = Packer(encoder), []
     simulated = simulate_examples(simulation, seed=seed, first=first, last=first + count)
-    for number, (example, values, _) in enumerate(simulated, start=first):
+    for number, (example, values, _, _) in enumerate(simulated, start=first):
         packer.add(encoder.encode(example.genotypes, example.positions, generator(seed, "encoding", number)))
         labels.append(values)
     return {**packer.arrays(), "parameters": np.array(labels, dtype=np.float64)}

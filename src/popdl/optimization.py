@@ -188,6 +188,11 @@ class Schedule:
         self.shares = [group["lr"] / training.learning_rate for group in optimizer.param_groups]
 
     @property
+    def needs_max_epochs(self) -> bool:
+        """Whether the learning rates of an epoch depend on how many there may be, so that a change of ``max_epochs`` changes them."""
+        return self.training.schedule == "cosine" or self.training.warmup > 0
+
+    @property
     def rate(self) -> float:
         """Learning rate of the first group."""
         return float(self.optimizer.param_groups[0]["lr"])
@@ -215,6 +220,11 @@ class TorchSchedule(Schedule):
         self.every_step = named(training.schedule)[0] in EVERY_STEP
         with _without_warnings():
             self.scheduler = self._scheduler(training.schedule, where=SCHEDULE)
+
+    @property
+    def needs_max_epochs(self) -> bool:
+        name, options = named(self.training.schedule)
+        return name == "OneCycleLR" and "total_steps" not in options
 
     def _scheduler(self, part: str | Named | Mapping[str, Any], *, where: str, inner: bool = False) -> Any:
         name, options = named(part)

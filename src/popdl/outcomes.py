@@ -6,7 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,10 @@ class Outcomes:
     """Statistics of windows and simulations, by application; ``outside_domain`` is bool."""
     search: pd.DataFrame | None
     """Every trial of a search, as text but for the loss (NaN where it diverged); None if there was none."""
+    comparisons: dict[str, pd.DataFrame] = field(default_factory=dict)
+    """Bins of predictions and of a recombination map, by application; only of those that name a map."""
+    correlations: dict[str, pd.DataFrame] = field(default_factory=dict)
+    """How the two go together, by scale and method, for the same applications."""
 
     @property
     def best(self) -> str:
@@ -104,6 +108,8 @@ def read_outcomes(results: Path, study: Study) -> Outcomes:
                 for application in study.applications
             },
             search=_read_search(layout.search_table) if study.search is not None else None,
+            comparisons=_read_all(layout, study, "comparison"),
+            correlations=_read_all(layout, study, "correlations"),
         )
     except FileNotFoundError as error:
         raise PopdlError(f"{error.filename}: this result is missing; run the study before its report.") from None
@@ -112,6 +118,18 @@ def read_outcomes(results: Path, study: Study) -> Outcomes:
 def searched_keys(trials: pd.DataFrame) -> list[str]:
     """The keys that were searched for one network: columns of its rows of ``search.tsv``."""
     return [key for key in trials.columns if "." in key and (trials[key] != ".").all()]
+
+
+def _read_all(layout: Results, study: Study, table: str) -> dict[str, pd.DataFrame]:
+    """A table of every application that names a recombination map."""
+    types = {"contig": str, "method": str}
+    return {
+        name: pd.read_csv(
+            layout.application(name) / f"{table}.tsv", sep="\t", dtype=types, keep_default_na=False, na_values=["."]
+        )
+        for name, application in study.applications.items()
+        if application.compare is not None
+    }
 
 
 def _read_search(path: Path) -> pd.DataFrame:

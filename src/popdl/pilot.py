@@ -203,14 +203,10 @@ def _measure(study: Study, draws: Iterable[dict[str, Any]]) -> Iterator[Measured
         window = simulation.model_copy(update={"sequence_length": length})
         example = window.simulate(draw["parameters"], seeds.generator(study.seed, "simulation", number))
         simulated = time.process_time()
-        encoder = Encoder(
-            study.encoding.model_copy(update={"crop_length": None})
-            if length < simulation.sequence_length
-            else study.encoding,
-            num_haplotypes=simulation.total_haplotypes,
-            ploidy=simulation.ploidy,
-            sequence_length=length,
-        )
+        settings = study.encoding
+        if length < simulation.sequence_length:
+            settings = settings.model_copy(update={"crop_length": None})
+        encoder = Encoder.for_source(settings, window)
         random = seeds.generator(study.seed, "encoding", number)
         encode_examples(encoder, [(example.genotypes, example.positions, random)])
         encoded = time.process_time()

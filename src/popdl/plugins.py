@@ -2,7 +2,7 @@
 
 A simulator, network or baseline is one file; its name in the config is the name of the file. There is nothing to register:
 ``simulators/size_change.py`` defines one public subclass of ``Simulator`` and is thereby the simulator ``size_change``.
-A user's own part is named ``path/to/file.py:ClassName``.
+A user's own part is named ``path/to/file.py:ClassName``, and lies in the project: in the working directory, or behind a link in it.
 
 A model file carries the source of its author's parts. Inside :func:`carried` those names mean the sources of the model and
 nothing else, and none of them is run before its user has said so.
@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import os
 import pkgutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -114,7 +115,8 @@ def describe(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 def in_project(part: Carried) -> bool:
     """Trust what the user has put there: whether the very file lies at the part's path, seen from the working directory."""
-    return Path(part.file).is_file() and source_hash(part.name) == part.sha256
+    path = _file(part.name)
+    return _lies_in_project(path) and path.is_file() and source_hash(part.name) == part.sha256
 
 
 def refuse_changed(parts: Iterable[Carried], *, where: Path) -> list[Carried]:
@@ -207,8 +209,24 @@ class _Source(ExecutionLoader):
         return importlib.util.decode_source(self.content)
 
 
+def _file(name: str) -> Path:
+    """The file of a name, without "..": behind a link that would lead elsewhere than the path says."""
+    return Path(os.path.normpath(name.rpartition(":")[0]))
+
+
+def _lies_in_project(path: Path) -> bool:
+    """Whether a path stays in the working directory; a link in there is its user's word, wherever it leads."""
+    project = Path.cwd()
+    return Path(os.path.normpath(project / path)).is_relative_to(project) or path.resolve().is_relative_to(project)
+
+
 def _path(name: str) -> Path:
-    path = Path(name.rpartition(":")[0])
+    path = _file(name)
+    if not _lies_in_project(path):
+        raise PopdlError(
+            f"{name}: this file lies outside of the project ({Path.cwd()}), and was not run; copy it to its folder plugins/, or put a "
+            "link to it there."
+        )
     if not path.is_file():
         raise PopdlError(f"{name}: there is no file {path}; give its path from the project's root.")
     return path

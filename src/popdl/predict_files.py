@@ -25,7 +25,8 @@ from popdl.errors import PopdlError
 from popdl.files import whole
 from popdl.model import Model
 from popdl.plugins import Trust
-from popdl.prediction import BATCH_SIZE, Progress, bed_table, example_table, table_columns, table_text, window_table
+from popdl.prediction import BATCH_SIZE, Progress, example_table, window_table
+from popdl.prediction_tables import bed_table, table_columns, table_text
 from popdl.store import MANIFEST, find_shards, read_shard, shard_paths
 from popdl.windows import encode_windows
 

@@ -24,22 +24,20 @@ from popdl.intervals import half_width
 from popdl.loader import OnDisk, PackedData
 from popdl.memory import keep_freed_memory
 from popdl.model import Model
-from popdl.module import predict_outputs
+from popdl.module import predict_outputs, sites_dropped
+from popdl.prediction_tables import bed_table, common_scaling, table_text
 from popdl.realism import assess
-from popdl.scaling import TargetScale, TargetScaling
+from popdl.scaling import TargetScale
 from popdl.splits import read_splits
 from popdl.store import Shard, read_shard
 
 __all__ = [
     "BATCH_SIZE",
-    "bed_table",
     "combine_replicates",
     "example_table",
     "predict_arrays",
     "predict_test",
     "predict_windows",
-    "table_columns",
-    "table_text",
     "window_table",
 ]
 
@@ -97,7 +95,7 @@ def predict_arrays(
                 f"{model.path}: this model takes other data: {_difference(model.encoder.recipe, data.encoding)}; "
                 "encode the data with the model's own recipe, or use a model that was trained with this encoding."
             )
-    scaling = _common_scaling(models)
+    scaling = common_scaling(models)
     keep_freed_memory()  # a network's layers take and free the same blocks for every batch
     outputs = [
         predict_outputs(model.module, data, torch.from_numpy(rows), batch_size=batch_size).double() for model in models
@@ -138,7 +136,7 @@ def predict_test(model: Path, *, shards: Sequence[Path], splits: Path, output: P
     loaded, half_widths = load_models([model])
     with _threads_of(loaded):
         rows, truths, table = _predict_split("test", loaded, half_widths, shards=shards, splits=splits)
-    for number, (name, target) in enumerate(_common_scaling(loaded).targets.items()):
+    for number, (name, target) in enumerate(common_scaling(loaded).targets.items()):
         _insert_truth(table, name, target, truths[:, number])
     table.insert(0, "example", rows)
     # Pandas writes floats so that they are read back as they were.
@@ -164,7 +162,7 @@ def combine_replicates(models: Sequence[Path], *, shards: Sequence[Path], splits
         _, truths, table = _predict_split("validation", loaded, None, shards=shards, splits=splits)
     coverage = loaded[0].card["intervals"]["coverage"]
     half_widths: dict[str, float | None] = {}
-    for number, (name, target) in enumerate(_common_scaling(loaded).targets.items()):
+    for number, (name, target) in enumerate(common_scaling(loaded).targets.items()):
         if target.task == "regression":
             pair = truths[:, number], table[name].to_numpy()
             truth, predicted = (np.log10(values) for values in pair) if target.scale == "log" else pair
@@ -195,7 +193,8 @@ def predict_windows(models: Sequence[Path], *, windows: Path, output: Path, bed:
         Encoded shard of kind ``windows``.
     output
         TSV, one row per window: ``contig``, ``start`` and ``end`` (bp, 0-based, half-open), ``n_sites`` (usable sites of
-        the window), the columns of :func:`predict_arrays`, ``outside_domain`` (``yes`` where the window's statistics are more
+        the window), ``n_sites_dropped`` (where models have transforms for prediction: sites of the encoded window that these leave
+        out; of several models the most), the columns of :func:`predict_arrays`, ``outside_domain`` (``yes`` where the window's statistics are more
         unusual than those of nearly all training simulations), ``domain_percentile`` (share of the simulations that are less
         unusual, in %), and ``reason`` (why there is no prediction, else ``.``).
     bed
@@ -247,6 +246,7 @@ def window_table(
     predictions = _in_parts(models, data, rows, half_widths, batch_size, progress)
     table = table.join(predictions.set_index(pd.Index(rows)))
     outside = _add_domain(table, models[0], shard, rows)
+    _add_dropped(table, models, data, rows, batch_size)
     table["reason"] = [reason or None for reason in reasons]
     log.info("%d of %d windows predicted, %d of them outside the training domain.", len(rows), len(table), outside)
     return table
@@ -272,14 +272,14 @@ def example_table(
     Returns
     -------
     DataFrame
-        One row per example: ``example``, ``scenario``, ``n_sites``, the columns of :func:`predict_arrays` (before them
+        One row per example: ``example``, ``scenario``, ``n_sites``, ``n_sites_dropped`` as for windows, the columns of :func:`predict_arrays` (before them
         ``<t>_true`` for each target whose value the shard knows), ``outside_domain`` and ``domain_percentile``.
     """
     shard = read_shard(dataset, kind="dataset")
     data = PackedData.from_shards([dataset], device=_device(models), whole=False)
     rows = np.arange(data.num_examples)
     table = _in_parts(models, data, rows, half_widths, batch_size, progress)
-    for name, target in _common_scaling(models).targets.items():
+    for name, target in common_scaling(models).targets.items():
         comparable = target.task == "regression" or shard.attributes["classes"].get(name) == list(target.classes)
         if name in shard.attributes["parameters"] and comparable:
             _insert_truth(table, name, target, read_parameters([shard], [name])[:, 0])
@@ -287,35 +287,8 @@ def example_table(
     table.insert(0, "scenario", shard["scenario"])
     table.insert(0, "example", rows + shard.attributes["first_example"])
     _add_domain(table, models[0], shard, rows)
+    _add_dropped(table, models, data, rows, batch_size)
     return table
-
-
-def bed_table(table: pd.DataFrame) -> pd.DataFrame:
-    """The windows of :func:`window_table` as BED6+, with the columns that :func:`predict_windows` describes."""
-    score = (10 * (100 - table["domain_percentile"].fillna(100.0))).round().astype(int)
-    features = pd.DataFrame(
-        {
-            **{"#chrom": table["contig"], "start": table["start"], "end": table["end"]},
-            "name": [f"window_{number}" for number in range(1, len(table) + 1)],
-            "score": score,
-            "strand": ".",
-        }
-    )
-    return features.join(table.drop(columns=["contig", "start", "end"]))
-
-
-def table_columns(models: Sequence[Model], *, windows: bool) -> list[str]:
-    """The columns of :func:`window_table`, or of :func:`example_table` without the true values."""
-    columns = ["contig", "start", "end", "n_sites"] if windows else ["example", "scenario", "n_sites"]
-    for name, target in _common_scaling(models).targets.items():
-        classes = [f"{name}_p_{label}" for label in target.classes or []]
-        columns += [name, *(classes if target.task == "classification" else (f"{name}_low", f"{name}_high"))]
-    return [*columns, "outside_domain", "domain_percentile", *(["reason"] if windows else [])]
-
-
-def table_text(table: pd.DataFrame) -> str:
-    """A table as TSV, `.` where there is nothing."""
-    return table.to_csv(sep="\t", index=False, na_rep=".", float_format="%.6g", lineterminator="\n")
 
 
 def _in_parts(
@@ -352,6 +325,20 @@ def _device(models: Sequence[Model]) -> torch.device:
     return next(models[0].module.parameters()).device
 
 
+def _add_dropped(
+    table: pd.DataFrame, models: Sequence[Model], data: PackedData, rows: np.ndarray, batch_size: int
+) -> None:
+    """Count the sites of these rows that transforms leave out, behind the sites that there are; nothing where there are none."""
+    counts = [
+        sites_dropped(model.module, data, torch.from_numpy(rows), batch_size=batch_size).numpy()
+        for model in models
+        if model.module.has_transforms
+    ]
+    if counts:
+        most = pd.Series(np.max(counts, axis=0), index=rows, dtype="Int64").reindex(table.index)
+        table.insert(int(table.columns.get_loc("n_sites")) + 1, "n_sites_dropped", most)  # type: ignore[arg-type]
+
+
 def _insert_truth(table: pd.DataFrame, name: str, target: TargetScale, values: np.ndarray) -> None:
     """Put the true values of a target before its predictions."""
     truth: Any = values
@@ -374,24 +361,6 @@ def _on_scale(model: Model, name: str, values: np.ndarray) -> np.ndarray:
     """Standardised outputs on the target's scale."""
     target = model.card["targets"][name]
     return values * target["sd"] + target["mean"]
-
-
-def _common_scaling(models: Sequence[Model]) -> TargetScaling:
-    """The targets of the models, which must agree in task, scale and classes."""
-    kinds = [
-        {
-            name: (target["task"], target["scale"], target["classes"], target.get("circular"))
-            for name, target in model.card["targets"].items()
-        }
-        for model in models
-    ]
-    for model, kind in zip(models, kinds, strict=True):
-        if kind != kinds[0]:
-            raise PopdlError(
-                f"{model.path}: its targets are {', '.join(kind)}, those of {models[0].path} are {', '.join(kinds[0])} "
-                "(tasks, scales, classes and periods must agree too); predict with one model at a time."
-            )
-    return TargetScaling.from_json(models[0].card["targets"])
 
 
 def _difference(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:

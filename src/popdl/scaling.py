@@ -25,14 +25,18 @@ __all__ = [
     "from_scale",
     "next_to_prediction",
     "on_scale",
+    "probability_shares",
     "turns_around",
 ]
 
 Numbers = TypeVar("Numbers", float, np.ndarray)
 
 
-LATER_KEYS = ("circular", "loss", "class_weights")
+LATER_KEYS = ("circular", "loss", "class_weights", "class_shares")
 """Left out of JSON where they are not used: files of earlier versions have none of them."""
+
+
+CROSS_ENTROPY = ({"name": "cross_entropy"}, {"name": "CrossEntropyLoss"})
 
 
 def on_scale(values: Numbers, scale: str) -> Numbers:
@@ -109,6 +113,8 @@ class TargetScale:
     """``name`` and options of the loss; None for the default of the task."""
     class_weights: dict[str, float] | None = None
     """Weight of each class in the loss, 1 on average over the training split."""
+    class_shares: dict[str, float] | None = None
+    """Share of each class in the training split; None where classes have no weights."""
 
     def to_network(self, values: np.ndarray) -> np.ndarray:
         """Standardised values, or indices of classes; NaN stays NaN."""
@@ -238,12 +244,13 @@ def fit_scale(name: str, target: Target, values: np.ndarray, split: np.ndarray, 
         raise PopdlError(f"targets.{name}: expected finite values, found an infinite one; mark it as missing (NaN).")
     if not len(known):
         raise PopdlError(f"targets.{name}: no example of the training split has a value; choose another target.")
-    mean = sd = low = high = class_weights = None
+    mean = sd = low = high = class_weights = class_shares = None
     if target.task == "classification":
         indices = class_indices(values, classes, name=f"targets.{name}")[(split == "train") & ~missing]
         distinct = len(np.unique(indices))
         if target.class_weights is not None:
             class_weights = _class_weights(name, target.class_weights, indices.astype(np.int64), classes)
+            class_shares = {label: float((indices == index).mean()) for index, label in enumerate(classes)}
     else:
         _check_range(name, target, values)
         scaled = on_scale(known, target.scale)
@@ -272,6 +279,7 @@ def fit_scale(name: str, target: Target, values: np.ndarray, split: np.ndarray, 
         circular=target.circular,
         loss=None if loss is None else {"name": loss[0], **loss[1]},
         class_weights=class_weights,
+        class_shares=class_shares,
     )
 
 
@@ -314,6 +322,28 @@ def _class_weights(
         )
     mean = float((found * counts).sum() / counts.sum())
     return {label: float(weight) / mean for label, weight in zip(classes, found, strict=True)}
+
+
+def probability_shares(described: Mapping[str, Any]) -> dict[str, float] | None:
+    """The shares of classes that predicted probabilities refer to where classes have weights in the loss.
+
+    The expected cross-entropy Σ p(c) w(c) E[−log q(c | x)] is smallest at q(c | x) ∝ w(c) p(c) p(x | c): the posterior under the
+    prior w(c) p(c), with the shares p(c) of the training split (Saerens et al. 2002, Neural Computation 14:21, equation 2.4).
+
+    Parameters
+    ----------
+    described
+        A target as in ``targets.json``.
+
+    Returns
+    -------
+    dict
+        By class; None where there are no weights, or with another loss, whose outputs are no such probabilities.
+    """
+    weights, shares, loss = (described.get(key) for key in ("class_weights", "class_shares", "loss"))
+    if not weights or not shares or (loss and loss not in CROSS_ENTROPY):
+        return None
+    return {name: weights[name] * share for name, share in shares.items()}
 
 
 def class_indices(values: np.ndarray, classes: Sequence[str], *, name: str) -> np.ndarray:

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import shutil
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,36 +16,11 @@ from popdl.config.transforms import Transforms
 from popdl.errors import DivergedError, PopdlError
 from popdl.files import whole, write_text
 from popdl.model import read_card
-from popdl.priors import Prior, draw
-from popdl.seeds import generator
-from popdl.trials import changed
+from popdl.trials import changed, data_values, draw_values
 
 __all__ = ["choose_trial", "draw_values", "run_trial", "train_chosen", "write_search_table"]
 
 COLUMNS = ("validation_loss", "best_epoch", "num_epochs", "num_parameters")
-
-
-def draw_values(over: Mapping[str, Any], *, trial: int, seed: int) -> dict[str, Any]:
-    """The values of one trial, each drawn on its own: searching one more key, or more trials, changes none of the others.
-
-    Parameters
-    ----------
-    over
-        By key, a list of values or a prior.
-    trial
-        Number of the trial.
-    seed
-        Seed of the study.
-    """
-    values: dict[str, Any] = {}
-    for key, choices in sorted(over.items()):
-        random = generator(seed, "search", trial, zlib.crc32(key.encode()))
-        if isinstance(choices, list):
-            values[key] = choices[int(random.integers(len(choices)))]
-        else:
-            number = draw({key: Prior.model_validate(choices)}, random)[key]
-            values[key] = int(number) if number.is_integer() else number
-    return values
 
 
 def run_trial(
@@ -109,13 +83,15 @@ def run_trial(
     write_text(output / "trial.json", json.dumps(text, indent=1, sort_keys=True) + "\n")
 
 
-def choose_trial(trials: Sequence[Path], *, output: Path) -> None:
+def choose_trial(trials: Sequence[Path], *, output: Path, data: Path | None = None) -> None:
     """Choose the trial of a network that has the lowest validation loss.
 
     Parameters
     ----------
     trials
         Folders of all trials of the network.
+    data
+        What :func:`popdl.variants.choose_data` wrote: only trials on these data are chosen from.
     output
         JSON: ``trials`` (all of them) and ``chosen`` (the number of one).
 
@@ -130,6 +106,9 @@ def choose_trial(trials: Sequence[Path], *, output: Path) -> None:
         raise PopdlError(
             f"search: all {len(found)} trials of {found[0]['network']} diverged; search over lower learning rates."
         )
+    if data is not None:
+        values = json.loads(data.read_text(encoding="utf-8"))["values"]
+        finished = [trial for trial in finished if data_values(trial["values"]) == values]
     best = min(finished, key=lambda trial: (trial["validation_loss"], trial["trial"]))
     write_text(output, json.dumps({"chosen": best["trial"], "trials": found}, indent=1) + "\n")
 

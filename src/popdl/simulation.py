@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
+import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,14 +15,20 @@ import numpy as np
 import popdl
 from popdl import priors, seeds, store
 from popdl.errors import PopdlError
-from popdl.simulators._base import Example, Redrawn, Simulator
+from popdl.simulators._base import Example, Failed, Redrawn, Simulator
 from popdl.simulators._labels import simulated_statistics, usable_sites
 from popdl.simulators._memory import tune_memory
 
-__all__ = ["simulate_example", "simulate_examples", "simulate_shard"]
+__all__ = ["draws", "simulate_example", "simulate_examples", "simulate_shard"]
+
+log = logging.getLogger("popdl")
 
 MAX_DRAWS = 1000
-"""Draws of one example before its parameters are given up."""
+"""Draws of one example before the simulation is given up."""
+MAX_FAILURES = 3
+"""Failures of a scenario's first example before its parameters are given up, and others are drawn."""
+MAX_FAILED = 0.01
+"""Draws from the prior that may be given up, as a share of the scenarios simulated together; one always may."""
 TOO_FEW_SITES = "fewer sites than simulation.{key} asks for"
 
 
@@ -28,6 +36,7 @@ def simulate_shard(simulation: Simulator, *, seed: int, shard: int, output: Path
     """Simulate the examples of one shard and write them.
 
     The draws of an example depend on the seed and on its number alone: not on the shard, the job, or how many there are.
+    A scenario that cannot be simulated gets other parameters, as :func:`simulate_examples` says.
 
     Parameters
     ----------
@@ -54,12 +63,14 @@ def simulate_shard(simulation: Simulator, *, seed: int, shard: int, output: Path
         )
     tune_memory()
     redrawn = Counter({_too_few(simulation): 0} if simulation.min_sites or simulation.keep_sites else {})
+    failed: list[dict[str, Any]] = []
     examples: list[Example] = []
     labels: list[list[float]] = []
     for simulated in simulate_examples(simulation, seed=seed, first=first, last=last):
         examples.append(simulated.example)
         labels.append(simulated.labels)
         redrawn.update(simulated.redrawn)
+        failed += simulated.failed
     scenarios = [example // simulation.replicates for example in range(first, last)]
     store.write_shard(
         output,
@@ -72,7 +83,8 @@ def simulate_shard(simulation: Simulator, *, seed: int, shard: int, output: Path
             "scenario": np.array(scenarios, dtype=np.int64),
         },
         attributes={"seed": seed, "first_example": first, "num_examples": last - first, **_attributes(simulation)}
-        | ({"redrawn": dict(sorted(redrawn.items()))} if redrawn else {}),
+        | ({"redrawn": dict(sorted(redrawn.items()))} if redrawn else {})
+        | ({"failed": failed} if failed else {}),
     )
 
 
@@ -84,10 +96,15 @@ class Simulated(NamedTuple):
     """A value for each of the simulation's ``parameter_names``."""
     redrawn: Counter[str]
     """How many draws were not used, by reason."""
+    failed: list[dict[str, Any]]
+    """Draws of this scenario's parameters that were given up: ``scenario``, ``parameters`` and ``reason``."""
 
 
 def simulate_examples(simulation: Simulator, *, seed: int, first: int, last: int) -> Iterator[Simulated]:
     """Simulate the examples first … last − 1, each as it is whatever else is simulated.
+
+    A scenario has the first draw of its parameters under which its first example can be simulated, within ``MAX_FAILURES``
+    failures. Draws that were given up are recorded, and may be few.
 
     Parameters
     ----------
@@ -97,23 +114,69 @@ def simulate_examples(simulation: Simulator, *, seed: int, first: int, last: int
         All draws of an example depend on it and on the example's number.
     first, last
         Numbers of the first example, and of the one after the last.
+
+    Raises
+    ------
+    PopdlError
+        If more draws from the prior cannot be simulated than ``MAX_FAILED`` allows, or :func:`simulate_example` gives up.
     """
     parameters: dict[str, float] = {}
+    scenarios = range(first // simulation.replicates, (last - 1) // simulation.replicates + 1)
+    allowed, given_up = max(1, int(MAX_FAILED * len(scenarios))), 0
     for number in range(first, last):
-        scenario = number // simulation.replicates
-        if number == first or number % simulation.replicates == 0:
-            parameters = priors.draw(simulation.priors, seeds.generator(seed, "parameters", scenario))
-        example, redrawn = simulate_example(simulation, parameters, seeds.generator(seed, "simulation", number))
+        scenario, replicate = divmod(number, simulation.replicates)
+        failed: list[dict[str, Any]] = []
+        redrawn: Counter[str] = Counter()
+        if number == first or replicate == 0:
+            for draw, (parameters, generator) in enumerate(draws(simulation, seed=seed, scenario=scenario)):
+                try:
+                    example = _simulated(simulation, parameters, generator, redrawn, failures=MAX_FAILURES)
+                    break
+                except Failed as failure:
+                    log.warning("scenario %d, draw %d of its parameters is given up: %s", scenario, draw, failure)
+                    failed.append({"scenario": scenario, "parameters": parameters, "reason": failure.reason})
+                    if given_up + len(failed) > allowed:
+                        raise _too_many(failed, given_up + len(failed), len(scenarios)) from None
+        if replicate:  # the first example of a scenario decides its parameters, in whichever shard it is
+            failed, redrawn = [], Counter()
+            generator = seeds.generator(seed, "simulation", number)
+            example = _simulated(simulation, parameters, generator, redrawn, failures=MAX_DRAWS)
+        given_up += len(failed)
         computed = simulated_statistics(
             simulation.computed, example.genotypes, example.positions, sequence_length=simulation.sequence_length
         )
-        yield Simulated(example, [*simulation.labels(parameters).values(), *computed], redrawn)
+        yield Simulated(example, [*simulation.labels(parameters).values(), *computed], redrawn, failed)
+
+
+def draws(simulation: Simulator, *, seed: int, scenario: int) -> Iterator[tuple[dict[str, float], np.random.Generator]]:
+    """The draws of a scenario's parameters, one after the other, each with the generator of its first example.
+
+    The first is what the scenario has, unless it cannot be simulated.
+    """
+    generator = seeds.generator(seed, "parameters", scenario)
+    first = scenario * simulation.replicates
+    for draw in itertools.count():
+        index = (first, draw) if draw else (first,)
+        yield priors.draw(simulation.priors, generator), seeds.generator(seed, "simulation", *index)
+
+
+def _too_many(failed: list[dict[str, Any]], number: int, scenarios: int) -> PopdlError:
+    last = failed[-1]
+    return PopdlError(
+        f"simulation: {number} draws from the prior cannot be simulated, in {scenarios} scenarios (at most {MAX_FAILED:.0%} may fail, or "
+        f"one): the last with {_in_words(last['parameters'])}: {last['reason']}; others in their place would change the prior: narrow "
+        "it to what the simulator can do, or correct the simulator."
+    )
+
+
+def _in_words(parameters: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} = {value:g}" for name, value in parameters.items())
 
 
 def simulate_example(
     simulation: Simulator, parameters: dict[str, float], generator: np.random.Generator
 ) -> tuple[Example, Counter[str]]:
-    """Simulate one example, again and again until it has the sites that the config asks for.
+    """Simulate one example, again and again until it has the sites that the config asks for, or has failed ``MAX_FAILURES`` times.
 
     The parameters stay the same: every scenario of the prior is in the data, and it is the simulation under these parameters
     that is conditioned on what the config asks for.
@@ -135,10 +198,24 @@ def simulate_example(
 
     Raises
     ------
+    Failed
+        If these parameters cannot be simulated.
     PopdlError
         If no draw out of ``MAX_DRAWS`` can be used, or the simulator breaks its promises.
     """
     redrawn: Counter[str] = Counter()
+    return _simulated(simulation, parameters, generator, redrawn, failures=MAX_FAILURES), redrawn
+
+
+def _simulated(
+    simulation: Simulator,
+    parameters: dict[str, float],
+    generator: np.random.Generator,
+    redrawn: Counter[str],
+    *,
+    failures: int,
+) -> Example:
+    """One example; draws that are not used are counted in ``redrawn``, and the last of so many failures is raised."""
     needed = simulation.keep_sites or simulation.min_sites
     for _ in range(MAX_DRAWS):
         try:
@@ -146,19 +223,24 @@ def simulate_example(
         except Redrawn as reason:
             redrawn[str(reason)] += 1
             continue
+        except Failed as failure:
+            redrawn[f"the simulation failed: {failure.reason}"] += 1
+            failures -= 1
+            if failures <= 0:
+                raise
+            continue
         if not needed:
-            return example, redrawn
+            return example
         usable = np.flatnonzero(usable_sites(example.genotypes))
         if len(usable) >= needed:
             if simulation.keep_sites is not None:
                 kept = np.sort(generator.choice(usable, simulation.keep_sites, replace=False))
                 example = Example(example.genotypes[kept], example.positions[kept])
-            return example, redrawn
+            return example
         redrawn[_too_few(simulation)] += 1
-    values = ", ".join(f"{name} = {value:g}" for name, value in parameters.items())
     reasons = "; ".join(f"{reason} ({number} times)" for reason, number in redrawn.most_common())
     raise PopdlError(
-        f"simulation: none of {MAX_DRAWS} draws with {values} can be used: {reasons}; "
+        f"simulation: none of {MAX_DRAWS} draws with {_in_words(parameters)} can be used: {reasons}; "
         "narrow the priors, or ask for less."
     )
 

@@ -14,7 +14,7 @@ STAGES = {
     "training": 1,
     "baselines": 1,
     "prediction": 1,
-    "evaluation": 2,
+    "evaluation": 3,
     "windows": 1,
     "report": 2,
 }

@@ -10,12 +10,12 @@ import logging
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from popdl.config.study import Study, write_study
 from popdl.errors import PopdlError
-from popdl.layout import ENSEMBLE, Results
-from popdl.trials import num_trials, trial_over
+from popdl.layout import ENSEMBLE, Results, baseline_name
+from popdl.trials import draw_values, num_trials, of_source, trial_over
 
 __all__ = ["apply", "encode", "evaluate", "import_", "network_names", "report", "simulate", "split", "train"]
 
@@ -59,21 +59,30 @@ def simulate(study: Study, results: Results, *, only: Iterable[int] | None = Non
     """Simulate the shards that are not there yet."""
     from popdl.simulation import simulate_shard
 
-    simulation = study.simulation
-    if simulation is None:
-        raise PopdlError("this study imports its data: run `popdl import` instead.")
-    _fill(study, results, partial(simulate_shard, simulation, seed=study.seed), only)
+    for varied, place in _sources(study, results):
+        if varied.simulation is None:
+            raise PopdlError("this study imports its data: run `popdl import` instead.")
+        _fill(varied, place, partial(simulate_shard, varied.simulation, seed=study.seed), only)
+
+
+def _sources(study: Study, results: Results) -> list[tuple[Study, Results]]:
+    """Every study to simulate or import for, with its place: one, unless a search varies what is simulated or imported."""
+    from popdl.variants import variants
+
+    places = {variant.source: variant.study for variant in variants(study, results)}
+    return [(varied, place) for place, varied in places.items()]
 
 
 def import_(study: Study, results: Results, *, only: Iterable[int] | None = None) -> None:
     """Import the shards that are not there yet, after looking at all of the data once."""
     from popdl.importing import import_shard, read_survey, write_survey
 
-    if study.import_ is None:
-        raise PopdlError("this study has no `import:` section: run `popdl simulate` instead.")
-    write_survey(study.import_, results.survey)
-    found = read_survey(results.survey)
-    _fill(study, results, partial(import_shard, study.import_, found, seed=study.seed), only)
+    for varied, place in _sources(study, results):
+        if varied.import_ is None:
+            raise PopdlError("this study has no `import:` section: run `popdl simulate` instead.")
+        write_survey(varied.import_, place.survey)
+        found = read_survey(place.survey)
+        _fill(varied, place, partial(import_shard, varied.import_, found, seed=study.seed), only)
 
 
 def _fill(study: Study, results: Results, write: Callable[..., None], only: Iterable[int] | None) -> None:
@@ -104,51 +113,56 @@ def encode(study: Study, results: Results) -> None:
     from popdl.dataset import encode_shard
     from popdl.encoding import Encoder
     from popdl.store import write_index
+    from popdl.variants import variants
 
-    _need((results.simulations(shard) for shard in shards(study)), "simulate" if study.simulation else "import")
-    for shard in shards(study):
-        encode_shard(
-            results.simulations(shard),
-            results.dataset(shard),
-            encoding=study.encoding,
-            seed=study.seed,
-            statistics=Encoder.of(study).statistics,
-        )
-    paths = [results.dataset(shard) for shard in shards(study)]
-    write_index(paths[0].parent, kind="dataset", shards=paths)
-    log.info("%s: %d examples are encoded.", paths[0].parent, study.source.num_examples)
+    for variant in variants(study, results):
+        raw = (variant.source.simulations(shard) for shard in shards(study))
+        for shard, path in enumerate(_need(raw, "simulate" if study.simulation else "import")):
+            encode_shard(
+                path,
+                variant.results.dataset(shard),
+                encoding=variant.study.encoding,
+                seed=study.seed,
+                statistics=Encoder.of(variant.study).statistics,
+            )
+        paths = [variant.results.dataset(shard) for shard in shards(study)]
+        write_index(paths[0].parent, kind="dataset", shards=paths)
+        log.info("%s: %d examples are encoded.", paths[0].parent, study.source.num_examples)
 
 
 def split(study: Study, results: Results) -> None:
     """Assign scenarios to training, validation and test."""
     from popdl.splits import make_splits
+    from popdl.variants import variants
 
-    make_splits(
-        _dataset(study, results),
-        settings=study.splits,
-        targets=study.targets,
-        seed=study.seed,
-        output=results.splits,
-        targets_output=results.targets,
-    )
+    for variant in variants(study, results):
+        make_splits(
+            _dataset(study, variant.results),
+            settings=study.splits,
+            targets=study.targets,
+            seed=study.seed,
+            output=variant.results.splits,
+            targets_output=variant.results.targets,
+        )
 
 
 def train(study: Study, results: Results, *, only: Iterable[str] | None = None) -> None:
     """Search for settings where the study says so, and train networks; one that was interrupted goes on from its last epoch."""
     from popdl.search import train_chosen
+    from popdl.variants import chosen_study, variants
 
-    _need([results.splits, results.targets], "split")
+    for variant in variants(study, results):
+        _need([variant.results.splits, variant.results.targets], "split")
     names = network_names(study) if only is None else list(only)
     for name in names:
         if name not in network_names(study):
             raise PopdlError(f"{name!r} is not a training of this study; known: {', '.join(network_names(study))}.")
-    choices = {}
-    for key in dict.fromkeys(name.rpartition("/")[0] for name in names):
-        choices[key] = _search(study, results, key)
+    choices = _search(study, results, list(dict.fromkeys(name.rpartition("/")[0] for name in names)))
+    study = chosen_study(study, results)
     for name in names:
         key, _, replicate = name.rpartition("/")
         train_chosen(
-            choices[key],
+            choices.get(key),
             replicate=int(replicate),
             output=results.model(name),
             history=results.history(name),
@@ -160,7 +174,6 @@ def train(study: Study, results: Results, *, only: Iterable[str] | None = None) 
 
 def _training(study: Study, results: Results, key: str) -> dict[str, Any]:
     """What all trainings of a network share."""
-    source = study.source.model_dump(mode="json")
     return {
         "study": study.study,
         "key": key,
@@ -174,32 +187,73 @@ def _training(study: Study, results: Results, key: str) -> dict[str, Any]:
         "shards": _dataset(study, results),
         "splits": results.splits,
         "targets": results.targets,
-        "priors": {key: source[key] for key in ("parameters", "mutation_rate", "recombination_rate") if key in source},
-        "about": study.about,
+        **of_source(study.source.model_dump(mode="json"), study.about),
     }
 
 
-def _search(study: Study, results: Results, key: str) -> Path | None:
-    """Run all trials of a network and choose one; None if nothing is searched for it."""
-    from popdl.search import choose_trial, run_trial, write_search_table
+def _search(study: Study, results: Results, keys: list[str]) -> dict[str, Path]:
+    """Run all trials of some networks and choose one of each, and the data where the search has any to choose; gives the choices."""
+    from popdl.search import choose_trial, write_search_table
+    from popdl.variants import searched
 
     search = study.search.model_dump(mode="json") if study.search else None
-    if not search or not num_trials(search, key):
-        return None
-    trials = [results.trial(key, number) for number in range(num_trials(search, key))]
-    for number, folder in enumerate(trials):
+    data = results.chosen_data if searched(study) else None
+    if data:
+        keys = list(study.networks)  # the best trial of any of them chooses for all
+    keys = [key for key in keys if num_trials(search, key)]
+    if search is None or not keys:
+        return {}
+    trials = {key: [results.trial(key, number) for number in range(num_trials(search, key))] for key in keys}
+    for key in keys:
+        _run_trials(study, results, key, trials[key])
+    if data:
+        _choose_data(study, results, [folder for key in keys for folder in trials[key]])
+    for key in keys:
+        choose_trial(trials[key], output=results.choice(key), data=data)
+    choices = [results.choice(other) for other in study.networks if results.choice(other).exists()]
+    write_search_table(choices, results.search_table)
+    return {key: results.choice(key) for key in keys}
+
+
+def _run_trials(study: Study, results: Results, key: str, folders: list[Path]) -> None:
+    """Train a network once with the settings of each trial."""
+    from popdl.search import run_trial
+    from popdl.variants import trial_variant, variants
+
+    assert study.search is not None
+    search, known = study.search.model_dump(mode="json"), variants(study, results)
+    for number, folder in enumerate(folders):
+        over = trial_over(search, key, number)
+        variant = trial_variant(known, draw_values(over, trial=number, seed=study.seed))
         run_trial(
-            over=trial_over(search, key, number),
+            over=over,
             trial=number,
             output=folder,
             checkpoint=folder.with_name(f".{number}.checkpoint"),
             tensorboard=results.tensorboard(f"search/{key}/{number}"),
-            **_training(study, results, key),
+            **_training(variant.study, variant.results, key),
         )
-    choose_trial(trials, output=results.choice(key))
-    choices = [results.choice(other) for other in study.networks if results.choice(other).exists()]
-    write_search_table(choices, results.search_table)
-    return results.choice(key)
+
+
+def _choose_data(study: Study, results: Results, trials: list[Path]) -> None:
+    """Choose among the variants of the data, and make the chosen one the study's own."""
+    from popdl.store import write_index
+    from popdl.trials import source_variants
+    from popdl.variants import adopt_files, adopt_shard, choose_data, searched
+
+    values = study.model_dump(mode="json")
+    sections = {name: values[name] for name in ("encoding", study.section)}
+    found = searched(study)
+    choose_data(trials, variants=found, sections=sections, output=results.chosen_data)
+    kinds: list[Literal["simulations", "dataset"]] = ["dataset"]
+    if source_variants(found):
+        kinds.append("simulations")
+    for kind in kinds:
+        for shard in shards(study):
+            adopt_shard(results.chosen_data, kind=kind, shard=shard)
+        place = results.simulations if kind == "simulations" else results.dataset
+        write_index(place(0).parent, kind=kind, shards=[place(shard) for shard in shards(study)])
+    adopt_files(results.chosen_data)
 
 
 def evaluate(study: Study, results: Results) -> None:
@@ -253,9 +307,11 @@ def apply(study: Study, results: Results) -> None:
     from popdl.genome import simulate_genome
     from popdl.prediction import predict_windows
     from popdl.realism import compare_windows
+    from popdl.variants import chosen_study
     from popdl.windows import encode_windows
 
     _need([results.shared_model], "evaluate")
+    study = chosen_study(study, results)
     for name, application in study.applications.items():
         folder = results.application(name)
         vcf = application.vcf
@@ -274,15 +330,48 @@ def apply(study: Study, results: Results) -> None:
                 bed=folder / f"{predictor}.windows.bed",
             )
         compare_windows(results.shared_model, windows=windows, output=folder / "realism.tsv")
+        if application.compare is not None:
+            _compare_with_map(study, results, name)
+
+
+def _compare_with_map(study: Study, results: Results, name: str) -> None:
+    """Predict the windows of an application with the baselines, too, and correlate everything with its recombination map."""
+    from popdl.baselines._base import apply_baseline
+    from popdl.comparison import compare_with_map
+
+    application, folder = study.applications[name], results.application(name)
+    assert application.compare is not None and application.windows.size is not None
+    for baseline in study.baselines:
+        apply_baseline(
+            baseline,
+            shards=_dataset(study, results),
+            splits=results.splits,
+            targets=results.targets,
+            evaluation=study.evaluation,
+            seed=study.seed,
+            windows=folder / "windows.zarr",
+            output=folder / "baselines" / f"{baseline_name(baseline)}.windows.tsv",
+        )
+    methods = {name: name for name in predictors(study, results)}
+    methods |= {baseline: f"baselines/{baseline_name(baseline)}" for baseline in study.baselines}
+    compare_with_map(
+        {method: folder / f"{file}.windows.tsv" for method, file in methods.items()},
+        comparison=application.compare,
+        window=application.windows.size,
+        output=folder / "comparison.tsv",
+        table=folder / "correlations.tsv",
+    )
 
 
 def report(study: Study, results: Results) -> None:
     """Draw the figures and write the report."""
     from popdl.plots.figures import make_figures
     from popdl.report import write_report
+    from popdl.variants import chosen_study
 
     _need([results.metrics, results.shared_model], "evaluate")
     write_study(study, results.config)
+    study = chosen_study(study, results)
     make_figures(results=results.folder, study=study, output=results.figures)
     write_report(results=results.folder, study=study, output=results.report)
     log.info("The report is %s.", results.report)

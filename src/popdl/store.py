@@ -7,10 +7,12 @@ A shard is a zarr v3 group in a folder of its own, with a ``manifest.json`` that
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -26,14 +28,16 @@ from zarr.core.buffer.cpu import Buffer as CpuBuffer
 from zarr.storage import MemoryStore
 
 from popdl.errors import PopdlError
+from popdl.files import whole
 
 __all__ = [
     "FORMAT_VERSION",
     "Shard",
     "find_shards",
+    "link_shard",
     "read_shard",
     "shard_paths",
-    "verify",
+    "verify_index",
     "verify_shard",
     "write_index",
     "write_shard",
@@ -46,6 +50,9 @@ METADATA = "zarr.json"
 CHUNK_BYTES = 16 * 2**20
 """Opening a chunk costs about a millisecond whatever its size; this many bytes take ten times that to decode."""
 HASH_THREADS = 4
+CODECS = ["bytes", "blosc"]
+MAX_LZ4 = 255
+"""LZ4 makes nothing smaller than this (each byte says at most that a match is 255 longer): a chunk cannot hold more."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +87,16 @@ class Shard:
         if name not in self:
             raise KeyError(f"{self.path} holds no array {name!r}; it holds {self.names}")
         contents = _read_files(self.path, self.files, [file for file in self.files if file.startswith(f"{name}/")])
+        if problem := _untrue(contents, name):
+            raise _damaged(self.path, f"{name}: {problem}")
         # Decoded from the very bytes that were checked, so that nothing can come between the two.
         memory = MemoryStore(
             {file: CpuBuffer.from_bytes(content) for file, content in contents.items()}, read_only=True
         )
-        return np.asarray(zarr.open_array(memory, path=name, mode="r")[...])
+        try:
+            return np.asarray(zarr.open_array(memory, path=name, mode="r")[...])
+        except Exception as error:  # zarr and its codecs raise what they like
+            raise _damaged(self.path, f"{name}: {type(error).__name__}: {error}") from None
 
 
 def write_shard(path: Path, *, kind: str, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> None:
@@ -118,6 +130,31 @@ def write_shard(path: Path, *, kind: str, arrays: Mapping[str, np.ndarray], attr
             (partial / name).write_bytes(content)
 
 
+def link_shard(source: Path, path: Path) -> None:
+    """Give a shard a second place, replacing the shard that may be there; both share their bytes on disk where the disk allows.
+
+    Parameters
+    ----------
+    source
+        Folder of a shard.
+    path
+        The other folder.
+
+    Raises
+    ------
+    PopdlError
+        If the source is not a complete shard, or the disk refuses.
+    """
+    names = [*_open(source).files, MANIFEST]
+    with _replacing(path) as partial:
+        for name in names:
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(source / name, partial / name)
+            except OSError:  # another disk, or one without links
+                shutil.copyfile(source / name, partial / name)
+
+
 def read_shard(path: Path, *, kind: str | None) -> Shard:
     """Open a shard after checking that it is complete, of this kind (None: of any) and of a known version.
 
@@ -145,20 +182,6 @@ def verify_shard(path: Path) -> None:
     shard = _open(path)
     for name in shard.files:  # one at a time: a shard may be larger than memory
         _read_files(path, shard.files, [name])
-
-
-def verify(path: Path) -> int:
-    """Verify a shard, or every shard of a store; returns how many there are.
-
-    Raises
-    ------
-    PopdlError
-        If any is damaged, or there is none.
-    """
-    shards = find_shards(path)
-    for shard in shards:
-        verify_shard(shard)
-    return len(shards)
 
 
 def find_shards(path: Path) -> list[Path]:
@@ -198,6 +221,35 @@ def write_index(store: Path, *, kind: str, shards: Sequence[Path]) -> None:
     PopdlError
         If any shard cannot be used; the message lists them all.
     """
+    content = _index(store, kind=kind, shards=shards)
+    try:
+        with whole(store / METADATA) as partial:
+            partial.write_bytes(content)
+    except OSError as error:
+        raise PopdlError(f"{store / METADATA}: cannot write: {error.strerror}.") from error
+
+
+def verify_index(store: Path) -> None:
+    """Compare the index of a store, if it has one, with the shards that are there.
+
+    Raises
+    ------
+    PopdlError
+        If it is not the one that they give, or a shard cannot be used.
+    """
+    file = store / METADATA
+    shards = shard_paths(store)
+    if not (file.exists() and shards):
+        return
+    if file.read_bytes() != _index(store, kind=read_shard(shards[0], kind=None).kind, shards=shards):
+        raise PopdlError(
+            f"{file}: it is not the index of the {len(shards)} shards beside it: it is damaged, or shards were lost or added "
+            "since; delete it and run the study again."
+        )
+
+
+def _index(store: Path, *, kind: str, shards: Sequence[Path]) -> bytes:
+    """The metadata of the zarr group that a folder of shards is."""
     problems: list[str] = []
     digests: dict[str, str] = {}
     members: dict[str, Any] = {}
@@ -217,13 +269,7 @@ def write_index(store: Path, *, kind: str, shards: Sequence[Path]) -> None:
         raise PopdlError("\n  ".join([f"{store}: {len(problems)} of {len(shards)} shards cannot be used:", *problems]))
     attributes = {"format": FORMAT, "format_version": FORMAT_VERSION, "kind": kind, "num_shards": len(shards)}
     index = _group({**attributes, "num_examples": num_examples, "digests": digests}, members)
-    partial = store / f".{METADATA}.partial-{os.getpid()}"
-    try:
-        partial.write_bytes(_json(index, sort_keys=False))
-        partial.replace(store / METADATA)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise PopdlError(f"{store / METADATA}: cannot write: {error.strerror}.") from error
+    return _json(index, sort_keys=False)
 
 
 def _json(value: Any, *, sort_keys: bool = True) -> bytes:
@@ -290,6 +336,31 @@ def _replacing(path: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def _untrue(contents: Mapping[str, bytes], name: str) -> str | None:
+    """Say what an array declares and its files do not hold; zarr would take memory for it, and fill it with zeros."""
+    try:
+        metadata = json.loads(contents[f"{name}/{METADATA}"])
+        shape, chunk = metadata["shape"], metadata["chunk_grid"]["configuration"]["chunk_shape"]
+        separator = metadata["chunk_key_encoding"]["configuration"]["separator"]
+        codecs = [codec["name"] for codec in metadata["codecs"]]
+        dtype = np.dtype(metadata["data_type"])
+        if dtype.kind not in "biuf" or not all(type(length) is int and length >= 0 for length in (*shape, *chunk)):
+            raise ValueError(f"{dtype} of shape {shape} in chunks of {chunk}")
+        counts = [-(-length // size) for length, size in zip(shape, chunk, strict=True)]
+    except (ValueError, KeyError, TypeError, ZeroDivisionError, RecursionError) as error:
+        return f"its metadata cannot be read: {error!r}"
+    if codecs != CODECS:
+        return f"it is written with {codecs}, expected {CODECS}"
+    if len(contents) - 1 != math.prod(counts):  # compared before places are counted out: there may be billions
+        return f"it declares {math.prod(counts)} chunks, found files of {len(contents) - 1}"
+    for place in itertools.product(*map(range, counts)):
+        content = contents.get(f"{name}/c/" + separator.join(map(str, place)), b"")
+        declared = math.prod(chunk) * dtype.itemsize
+        if int.from_bytes(content[4:8], "little") != declared or declared > MAX_LZ4 * len(content):
+            return f"it declares chunks of {declared} bytes, which its files do not hold"
+    return None
+
+
 def _damaged(path: Path, what: str) -> PopdlError:
     return PopdlError(f"{path}: {what}; the shard is damaged, delete it and run the step that makes it again.")
 
@@ -306,7 +377,8 @@ def _open(path: Path) -> Shard:
         manifest = json.loads(content)
         digest = manifest.pop("digest")
         intact = digest == _sha256(_json(manifest)) and content == _json({**manifest, "digest": digest})
-    except (ValueError, KeyError, AttributeError, TypeError):
+        intact = intact and {"format", "format_version", "kind", "files"} <= manifest.keys()
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         intact = False
     if not intact:
         raise _damaged(path, f"{MANIFEST} does not match its own checksum")
@@ -315,14 +387,20 @@ def _open(path: Path) -> Shard:
             f"{path}: written in version {manifest['format_version']} of the format, this popdl reads version {FORMAT_VERSION}; "
             "use the popdl that wrote it, or a newer one."
         )
-    for name, expected in manifest["files"].items():
-        try:
-            size = (path / name).stat().st_size
-        except OSError:
-            raise _damaged(path, f"{name} is missing") from None
-        if size != expected["size"]:
-            raise _damaged(path, f"{name} has {size} bytes instead of {expected['size']}")
-    attributes = json.loads(_read_files(path, manifest["files"], [METADATA])[METADATA])["attributes"]
+    try:
+        sizes = {name: expected["size"] for name, expected in manifest["files"].items()}
+        for name in sizes:
+            if Path(name).is_absolute() or ".." in Path(name).parts:
+                raise _damaged(path, f"{MANIFEST} names {name}, which does not lie in the shard")
+        for name, expected in sizes.items():
+            file = (path / name).stat()
+            if file.st_size != expected or not stat.S_ISREG(file.st_mode):
+                raise _damaged(path, f"{name} has {file.st_size} bytes instead of {expected}")
+        attributes = json.loads(_read_files(path, manifest["files"], [METADATA])[METADATA])["attributes"]
+    except FileNotFoundError as error:
+        raise _damaged(path, f"{Path(error.filename).relative_to(path)} is missing") from None
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise _damaged(path, f"{MANIFEST} or {METADATA} is not one of popdl's ({error!r})") from None
     own = {key: value for key, value in attributes.items() if key not in ("format", "format_version", "kind")}
     return Shard(path, manifest["kind"], own, digest, manifest["files"])
 

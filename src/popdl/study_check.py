@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 from popdl import plugins, priors, seeds
 from popdl.config.application import Application
 from popdl.config.base import validate
-from popdl.config.study import Study
+from popdl.config.reading import numbers_from_strings
+from popdl.config.study import Study, build_study
 from popdl.config.training import Training
 from popdl.config.transforms import Transforms
 from popdl.dataset import encode_examples
 from popdl.encoding import Encoder
 from popdl.errors import PopdlError
 from popdl.simulators._base import Example
-from popdl.trials import changed, num_trials, trial_over
+from popdl.trials import changed, data_values, draw_values, num_trials, trial_over
+from popdl.variants import searched, vary
 
 if TYPE_CHECKING:
     from popdl.transforms._pipeline import Pipelines
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 if TYPE_CHECKING:
     from popdl.module import PopdlModule
 
-__all__ = ["check_study"]
+__all__ = ["check_study", "read_study"]
 
 
 def check_study(study: Study, *, config_only: bool = False) -> list[str]:
@@ -44,22 +46,77 @@ def check_study(study: Study, *, config_only: bool = False) -> list[str]:
     list of str
         Empty if the study can run.
     """
+    kinds, problems = _kinds(study)
     # A login node may have what Snakemake needs and no more; what is not looked at here, the jobs find.
-    problems = [*_check_networks(study), *_check_losses(study)] if find_spec("torch") else []
-    problems += _problems(partial(_check_trials, study))
+    if find_spec("torch"):
+        problems += _of_each(kinds, _check_networks) + _of_each(kinds, _check_losses)
+    problems += _problems(partial(_check_trials, study, kinds))
     problems += _problems(partial(_check_baselines, study)) if find_spec("sklearn") else []
     problems = list(dict.fromkeys(problems))  # what is wrong with the optimizer is wrong for every network
     if config_only:
         return problems
     if find_spec("torch"):
         for key in study.networks if not problems else []:
-            problems += _problems(partial(_check_start, study, key))
-    problems += _problems(partial(_check_one_draw if study.simulation else _check_import, study))
-    problems += _problems(partial(_check_splits, study))
+            problems += _of_each(kinds, partial(_check_start, key=key))
+    problems += _of_each(kinds, _check_one_draw if study.simulation else _check_import)
+    problems += _of_each(kinds, _check_splits)
     for name, application in study.applications.items():
-        found = _problems(partial(_check_application, application, study))
+        found = _of_each(kinds, partial(_check_application, application))
         problems += [f"applications.{name}: {problem}" for problem in found]
     return problems
+
+
+def read_study(values: Any, *, where: str) -> Study:
+    """Build a study to be checked; where its sections are not valid, the options of networks and transforms are looked at too.
+
+    Parameters
+    ----------
+    values
+        What YAML or JSON gave.
+    where
+        Where it comes from, for messages.
+
+    Raises
+    ------
+    PopdlError
+        With everything that is wrong.
+    """
+    try:
+        return build_study(values, where=where)
+    except PopdlError as error:
+        if not isinstance(values, dict) or not find_spec("torch"):
+            raise
+        plain = numbers_from_strings(values)
+        wrong = option_problems(plain.get("networks"), plain.get("transforms"))
+        lines = [f"  {line}" for lines in wrong.values() for line in lines]
+        raise PopdlError("\n".join([str(error), *lines])) from None
+
+
+def _kinds(study: Study) -> tuple[list[tuple[dict[str, Any], Study]], list[str]]:
+    """The study with each of the data that its search chooses between, by the values that are searched, and why any cannot be."""
+    kinds, problems = [], []
+    for values in searched(study):
+        try:
+            kinds.append((values, vary(study, values)))
+        except PopdlError as error:
+            problems.append(f"search, {error}")
+    return kinds if kinds or problems else [({}, study)], problems
+
+
+def _of_each(kinds: list[tuple[dict[str, Any], Study]], check: Callable[[Study], list[str]]) -> list[str]:
+    """What is wrong with each of the data of a study; once, where the same is wrong with all of them."""
+    found = [_problems(partial(check, study)) for _, study in kinds]
+    if all(problems == found[0] for problems in found):
+        return found[0] if found else []
+    return [
+        f"search, {_words(values)}: {problem}"
+        for (values, _), problems in zip(kinds, found, strict=True)
+        for problem in problems
+    ]
+
+
+def _words(values: dict[str, Any]) -> str:
+    return ", ".join(f"{key}: {value}" for key, value in values.items())
 
 
 def _problems(check: Callable[[], list[str]]) -> list[str]:
@@ -70,29 +127,67 @@ def _problems(check: Callable[[], list[str]]) -> list[str]:
 
 
 def _check_networks(study: Study) -> list[str]:
-    """Run every network on one batch of each shape that the transforms give it, on a device without memory."""
+    """Run every network on one batch of each shape that the transforms give it, and try on a random one what it promises."""
+    from popdl.networks._base import InputShape
+    from popdl.networks._promises import broken_promises
     from popdl.transforms._pipeline import Pipelines
 
+    wrong = option_problems(study.networks, study.transforms.model_dump())
+    problems = [line for lines in wrong.values() for line in lines]
     try:
         transforms = Pipelines.of(study)
     except PopdlError as error:
-        return str(error).splitlines()
-    problems = []
+        return [*problems, *str(error).splitlines()]
     for key, options in study.networks.items():
+        if f"networks.{key}" in wrong:
+            continue
         try:
             _check_network(key, options, transforms)
+            problems += broken_promises(key, options, InputShape.after(transforms.prediction))
             _check_optimization(key, options, study.training, study, transforms)
         except PopdlError as error:
-            problems.append(str(error))
+            problems += str(error).splitlines()
     return problems
 
 
-def _check_trials(study: Study) -> list[str]:
+def option_problems(networks: Any, transforms: Any) -> dict[str, list[str]]:
+    """Everything that is wrong with the options of networks and transforms, whatever the rest of the config says.
+
+    Parameters
+    ----------
+    networks, transforms
+        Sections of a config as they were read; what is of another form is left to the config's own types.
+
+    Returns
+    -------
+    dict
+        By part, such as ``networks.cnn`` or ``transforms.train[1]``, a line for each problem.
+    """
+    from popdl.networks._base import settings_of
+    from popdl.transforms._pipeline import settings_of as transform_settings
+
+    checks: dict[str, Callable[[], object]] = {}
+    for key, options in networks.items() if isinstance(networks, dict) else ():
+        if isinstance(options, dict):
+            checks[f"networks.{key}"] = partial(settings_of, key, options)
+    for split, entries in transforms.items() if isinstance(transforms, dict) else ():
+        for number, entry in enumerate(entries if isinstance(entries, list) else ()):
+            if isinstance(entry, str | dict):
+                where = f"transforms.{split}[{number}]"
+                checks[where] = partial(transform_settings, entry, where=where)
+    wrong = {}
+    for where, check in checks.items():
+        try:
+            check()
+        except PopdlError as error:
+            wrong[where] = str(error).splitlines()
+    return wrong
+
+
+def _check_trials(study: Study, kinds: list[tuple[dict[str, Any], Study]]) -> list[str]:
     """Hold the settings of every trial of a search to the same rules as those of the config."""
     if study.search is None:
         return []
-    from popdl.search import draw_values
-
     if find_spec("torch"):
         from popdl.transforms._pipeline import Pipelines
 
@@ -101,23 +196,25 @@ def _check_trials(study: Study) -> list[str]:
     training = study.training.model_dump(mode="json")
     problems = []
     for key, options in study.networks.items():
-        tried = [(options, unchanged)]  # those of the config are looked at already
+        tried = [(data, options, unchanged) for data, _ in kinds]  # those of the config are looked at already
         for trial in range(num_trials(search, key)):
             values = draw_values(trial_over(search, key, trial), trial=trial, seed=study.seed)
-            where = (
-                f"search, trial {trial} of {key} ({', '.join(f'{name}: {value}' for name, value in values.items())})"
-            )
+            data = data_values(values)
+            varied = next((varied for known, varied in kinds if known == data), None)
+            if varied is None:  # why is said already
+                continue
+            where = f"search, trial {trial} of {key} ({_words(values)})"
             try:
                 trial_options, trial_training, lists = changed(key, options, training, unchanged, values)
                 settings = validate(Training, trial_training, where="training")
                 trial_lists = validate(Transforms, lists, where="transforms")
                 if not find_spec("torch"):
                     continue
-                transforms = Pipelines.of(study.model_copy(update={"transforms": trial_lists}))
-                if (trial_options, lists) not in tried:
-                    tried.append((trial_options, lists))
+                transforms = Pipelines.of(varied.model_copy(update={"transforms": trial_lists}))
+                if (data, trial_options, lists) not in tried:
+                    tried.append((data, trial_options, lists))
                     _check_network(key, trial_options, transforms)
-                _check_optimization(key, trial_options, settings, study, transforms)
+                _check_optimization(key, trial_options, settings, varied, transforms)
             except PopdlError as error:
                 problems.append(f"{where}: {error}")
     return problems
@@ -221,13 +318,32 @@ def _check_one_draw(study: Study) -> list[str]:
 
 
 def _check_import(study: Study) -> list[str]:
-    """Look at all of the data once, then read and encode its first example."""
-    from popdl.importing import read_examples, survey
+    """Look at all of the data once and at every label that needs no example, then read and encode a few examples."""
+    import numpy as np
 
-    assert study.import_ is not None
-    (first,) = read_examples(study.import_, survey(study.import_), 0, 1, seed=study.seed)
-    _encode(study, first.example)
-    return []
+    from popdl.importing import look_at_examples, look_at_labels, survey
+    from popdl.scaling import fit_scale
+
+    importer = study.import_
+    assert importer is not None
+    labels, problems = look_at_labels(importer)
+    for name, target in study.targets.items() if not problems else ():
+        if name in labels:
+            everything = np.full(len(labels[name]), "train")
+            classes = importer.priors[name].classes if name in importer.priors else []
+            try:
+                fit_scale(name, target, labels[name], everything, classes)
+            except PopdlError as error:
+                problems.append(str(error))
+    try:
+        for labelled in look_at_examples(importer, survey(importer), seed=study.seed):
+            try:
+                _encode(study, labelled.example)
+            except PopdlError as error:
+                problems.append(f"{labelled.where}: {error}")
+    except PopdlError as error:
+        problems.append(str(error))
+    return list(dict.fromkeys(problems))  # the label of an example that was read is wrong once
 
 
 def _encode(study: Study, example: Example) -> None:

@@ -45,6 +45,7 @@ from popdl.optimization import make_optimizer, make_schedule
 from popdl.realism import fit_reference
 from popdl.scaling import TargetScaling, turns_around
 from popdl.seeds import generator
+from popdl.seen import Seen, example_digests
 from popdl.splits import read_splits
 from popdl.store import Shard
 from popdl.torch_parts import own_parts
@@ -137,6 +138,21 @@ def train(
         pipelines = Pipelines.build(transforms, encoder=Encoder.from_recipe(data.encoding), targets=scaling.to_json())
         source = training.start_of(key)
         start = Start.read(source, fingerprint=data.fingerprint) if source else None
+        digests = example_digests(data, *(read_array(opened, name) for name in ("num_sites_window", "statistics")))
+        learned = digests[(split == "train") & (training.data != "on_the_fly")]
+        own_seen = {"train": Seen.of(learned), "validation": Seen.of(digests[split == "validation"])}
+        seen: dict[str, Seen] | None = own_seen
+        initialised: dict[str, Any] = {}
+        if start:
+            # Of another seed, simulations are others anyway.
+            comparable = (
+                data.encoding["settings"]["crop"] != "random"
+                or simulation is not None
+                or start.card.get("seed") == seed
+            )
+            initialised["test_split"] = start.judged_by(digests, split, comparable=comparable)
+            earlier = start.seen
+            seen = earlier and {name: part | earlier[name] for name, part in own_seen.items()}
 
         # Epochs count from 0, so that this draw is none of theirs.
         run_seed = int(generator(seed, "training", replicate, 0).integers(2**63))
@@ -155,18 +171,20 @@ def train(
             position_scaling=start.positions_instead_of(position_scaling) if start else position_scaling,
             transforms=pipelines.prediction,
         )
-        initialised = (
-            {"initialised_from": start.give(module, key=key, network=network_name(key, options))} if start else {}
-        )
+        if start:
+            initialised |= start.give(module, key=key, network=network_name(key, options))
         module.to(fabric.device)
         optimizer = make_optimizer(module, training)
         epoch_size = training.fresh_per_epoch or len(rows["train"])
         schedule = make_schedule(optimizer, training, steps_per_epoch=-(-epoch_size // training.batch_size))
         own = own_parts(training, scaling.to_json())
+        deciding = training.described()
+        if not schedule.needs_max_epochs:  # then more epochs only go on
+            del deciding["max_epochs"]
         fingerprint = _fingerprints(
             network=describe(key, options),
             transforms=describe_transforms(transforms),
-            **{f"training.{name}": value for name, value in training.described().items()},
+            **{f"training.{name}": value for name, value in deciding.items()},
             seed=run_seed,
             dataset=[shard.digest for shard in opened],
             splits=hashlib.sha256(splits.read_bytes()).hexdigest(),
@@ -174,10 +192,17 @@ def train(
             device=fabric.device.type,
             versions=_versions(),
             own=own,
-            **initialised,
+            **({"initialised_from": initialised} if start else {}),
             **({"fresh": _without_numbers(simulation)} if training.fresh_per_epoch else {}),
         )
-        progress = load_checkpoint(checkpoint, module, optimizer, fingerprint=fingerprint, replay=schedule.replay)
+        progress = load_checkpoint(
+            checkpoint,
+            module,
+            optimizer,
+            fingerprint=fingerprint,
+            replay=schedule.replay,
+            max_epochs=training.max_epochs,
+        )
         if training.fresh_per_epoch:
             assert simulation is not None
             examples_of = fresh_examples(
@@ -245,7 +270,8 @@ def train(
             "validation_loss": progress.best_loss,
             "dataset": _fingerprint(shards=[shard.digest for shard in opened]),
             "versions": _versions(),
-            **initialised,
+            "seen": {name: part.to_json() for name, part in seen.items()} if seen else None,
+            **({"initialised_from": initialised} if start else {}),
             **({"training_plugins": own} if own else {}),
         }
         write_text(history, _history_text(progress))

@@ -1,9 +1,17 @@
 # Applications: a genome is cut into windows, encoded exactly as the simulations were, and given to every network.
 
 
+# Those that are set beside a recombination map.
+COMPARED = [
+    name for name in APPLICATIONS if config["applications"][name].get("compare")
+]
+COMPARED_METHODS = [*MODELS, *ENSEMBLES, *(f"baselines/{name}" for name in BASELINES)]
+
+
 rule simulate_genome:
     input:
-        simulation_files(),
+        files=source_files,
+        data=CHOSEN_DATA,
     output:
         "<results>/applications/{application}/genome.vcf.gz",
     log:
@@ -36,6 +44,7 @@ rule encode_windows:
         vcf=genome,
         samples=sample_lists,
         plugins=statistics_plugins(),
+        data=CHOSEN_DATA,
     output:
         directory("<results>/applications/{application}/windows.zarr"),
     log:
@@ -49,7 +58,11 @@ rule encode_windows:
         mem_mb=8000,
         runtime=120,
     params:
-        application=lambda wildcards: section("applications")[wildcards.application],
+        application=lambda wildcards: {
+            key: value
+            for key, value in section("applications")[wildcards.application].items()
+            if key != "compare"
+        },
         encoding=section("encoding"),
         statistics=STATISTICS,
         source=SOURCE,
@@ -106,3 +119,63 @@ rule compare_windows:
         stage=STAGES["evaluation"],
     script:
         "../scripts/compare_windows.py"
+
+
+rule apply_baseline:
+    input:
+        shards=expand("<results>/dataset.zarr/shard_{shard}", shard=SHARDS),
+        splits="<results>/splits.tsv",
+        targets="<results>/targets.json",
+        plugin=lambda wildcards: plugin(BASELINES[wildcards.baseline]),
+        windows="<results>/applications/{application}/windows.zarr",
+    output:
+        "<results>/applications/{application}/baselines/{baseline}.windows.tsv",
+    log:
+        "<logs>/apply_baseline/{application}/{baseline}.log",
+    benchmark:
+        "<benchmarks>/apply_baseline/{application}/{baseline}.tsv"
+    conda:
+        "../../envs/popdl.yaml"
+    threads: 2
+    resources:
+        mem_mb=8000,
+        runtime=120,
+    params:
+        name=lambda wildcards: BASELINES[wildcards.baseline],
+        evaluation=section("evaluation"),
+        seed=config.get("seed", 42),
+        stage=STAGES["baselines"],
+    script:
+        "../scripts/apply_baseline.py"
+
+
+rule compare_with_map:
+    input:
+        map=lambda wildcards: config["applications"][wildcards.application]["compare"][
+            "map"
+        ],
+        predictions=expand(
+            "<results>/applications/{{application}}/{method}.windows.tsv",
+            method=COMPARED_METHODS,
+        ),
+    output:
+        bins="<results>/applications/{application}/comparison.tsv",
+        correlations="<results>/applications/{application}/correlations.tsv",
+    log:
+        "<logs>/compare_with_map/{application}.log",
+    benchmark:
+        "<benchmarks>/compare_with_map/{application}.tsv"
+    conda:
+        "../../envs/popdl.yaml"
+    threads: 1
+    params:
+        methods=[*MODELS, *ENSEMBLES, *BASELINES.values()],
+        comparison=lambda wildcards: section("applications")[wildcards.application][
+            "compare"
+        ],
+        window=lambda wildcards: section("applications")[wildcards.application][
+            "windows"
+        ]["size"],
+        stage=STAGES["evaluation"],
+    script:
+        "../scripts/compare_with_map.py"

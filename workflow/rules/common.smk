@@ -21,15 +21,27 @@ from popdl.errors import PopdlError
 from popdl.formats._files import matches
 from popdl.layout import ENSEMBLE, baseline_name
 from popdl.stages import STAGES
-from popdl.trials import num_trials, trial_over
+from popdl.trials import (
+    data_values,
+    data_variants,
+    draw_values,
+    num_trials,
+    of_source,
+    source_values,
+    source_variants,
+    trial_over,
+    with_values,
+)
 
+# Snakemake takes aliases that stand for billions of values, and keys written twice: popdl's own reader refuses them.
+try:
+    values = read_configs(workflow.configfiles, workflow.config_settings.config)
+except PopdlError as error:
+    print(error, file=sys.stderr)
+    os._exit(2)
 if config.get(INHERITS):
     # Snakemake has merged the files as they are; what they inherit must come before what they and --config change.
-    try:
-        config = read_configs(workflow.configfiles, workflow.config_settings.config)
-    except PopdlError as error:
-        print(error, file=sys.stderr)
-        os._exit(2)
+    config = values
 config = numbers_from_strings(config)
 
 
@@ -90,8 +102,13 @@ BASELINES = {
     for name in config.get("baselines", ["prior_mean", "ridge_sfs", "boosted_trees"])
 }
 STATISTICS = in_any_order(config.get("statistics", []))
-ON_THE_FLY = config.get("training", {}).get("data") == "on_the_fly"
 APPLICATIONS = list(config.get("applications", {}))
+
+
+# What models say of the study.
+ABOUT = {
+    key: config[key] for key in ("authors", "licence", "citation") if config.get(key)
+}
 
 
 def section(name, *keys):
@@ -100,17 +117,36 @@ def section(name, *keys):
     return {key: values[key] for key in keys if key in values} if keys else values
 
 
+SEARCH, SEED = section("search"), config.get("seed", 42)
+ON_THE_FLY = "on_the_fly" in (
+    section("training").get("data"),
+    *SEARCH.get("over", {}).get("training.data", []),
+)
 # Networks for which settings are searched, with the number of their trials.
 TRIALS = {
     network: number
     for network in config["networks"]
-    if (number := num_trials(section("search"), network))
+    if (number := num_trials(SEARCH, network))
 }
 SEARCH_TABLE = ["<results>/search.tsv"] if TRIALS else []
+# The data that a search chooses between, and the different examples behind them: see search.smk.
+try:
+    VARIANTS = data_variants(SEARCH, seed=SEED)
+except ModuleNotFoundError as error:
+    print(
+        f"search: a random search over keys of the data draws while Snakemake reads the study, which needs {error.name}; "
+        "install it beside Snakemake, or search a grid.",
+        file=sys.stderr,
+    )
+    os._exit(2)
+SOURCE_VARIANTS = source_variants(VARIANTS)
+CHOSEN_DATA = ["<results>/variants/chosen.json"] if VARIANTS else []
 
 
 wildcard_constraints:
     trial=r"\d+",
+    variant=r"\d+",
+    source=r"\d+",
     shard=r"\d+",
     network="|".join(config["networks"]),
     replicate=rf"\d+|{ENSEMBLE}",
@@ -139,6 +175,48 @@ def statistics_plugins():
 
 def trials(network):
     return [f"{RESULTS}/search/{network}/{trial}" for trial in range(TRIALS[network])]
+
+
+def sections(values):
+    """The sections that decide the data, with the values of a variant."""
+    return with_values({SOURCE: SIMULATION, "encoding": section("encoding")}, values)
+
+
+def trial_values(wildcards):
+    """What the data of a trial has of the keys that are searched; nothing for a training that is no trial."""
+    if not VARIANTS or "trial" not in wildcards.keys():
+        return {}
+    trial = int(wildcards.trial)
+    over = trial_over(SEARCH, wildcards.network, trial)
+    return data_values(draw_values(over, trial=trial, seed=SEED))
+
+
+def of_trial(wildcards, name):
+    """A file of the data that a trial learns from: the study's own, or that of a variant."""
+    values = trial_values(wildcards)
+    variant = f"variants/{VARIANTS.index(values)}/" if values else ""
+    return f"{RESULTS}/{variant}{name}"
+
+
+def variant_simulations(wildcards):
+    """The raw shard behind an encoded one of a variant; those that differ by their encoding alone share the study's own."""
+    values = source_values(VARIANTS[int(wildcards.variant)])
+    source = f"variants/simulations/{SOURCE_VARIANTS.index(values)}/" if values else ""
+    return f"{RESULTS}/{source}simulations.zarr/shard_{wildcards.shard}"
+
+
+def simulated(values={}):
+    """What a simulation job is told, but for `num_scenarios`, with the values of a variant."""
+    return {
+        key: value
+        for key, value in sections(values)[SOURCE].items()
+        if key != "num_scenarios"
+    }
+
+
+def told(wildcards):
+    """What a training is told of where its examples come from."""
+    return of_source(sections(trial_values(wildcards))[SOURCE], ABOUT)
 
 
 def choice(wildcards):
@@ -189,43 +267,41 @@ def training_files(wildcards):
     return [
         *dict.fromkeys(own),
         *([start] if start else []),
-        *(simulation_files() if ON_THE_FLY else []),
+        *(source_files(wildcards) if ON_THE_FLY else []),
     ]
 
 
-def simulation_files():
-    """The files that the simulation section names: its jobs depend on them."""
+def source_files(wildcards):
+    """The files from which fresh examples are simulated: for a study that chooses its data, those of all that it chooses between."""
+    one = trial_values(wildcards)
+    values = [one] if one or not SOURCE_VARIANTS else SOURCE_VARIANTS
+    return list(dict.fromkeys(path for one in values for path in simulation_files(one)))
+
+
+def simulation_files(values={}):
+    """The files that the simulation section names, with the values of a variant: its jobs depend on them."""
     if SOURCE == "import":
         return []
-    rate, simulator = SIMULATION.get("recombination_rate"), SIMULATION["simulator"]
+    simulation = sections(values)[SOURCE]
+    rate, simulator = simulation.get("recombination_rate"), simulation["simulator"]
     rates = rate if isinstance(rate, dict) else {}
     rate_map = [rates[key] for key in ("map", "rate_from_map") if key in rates]
-    model = [SIMULATION["model"]] if simulator == "demes" else []
-    words = shlex.split(SIMULATION["command"]) if simulator == "command" else []
+    model = [simulation["model"]] if simulator == "demes" else []
+    words = shlex.split(simulation["command"]) if simulator == "command" else []
     programs = [word for word in words if Path(word).is_file()]
     return [*rate_map, *model, *programs, *plugin(simulator)]
 
 
-def import_files():
+def import_files(values={}):
     """The files that the import section names. Those of a dnadna data set, often a million, are not watched: its table is."""
-    files, table = SIMULATION.get("files", []), SIMULATION.get("table")
+    source = sections(values)[SOURCE]
+    files, table = source.get("files", []), source.get("table")
     patterns = [
         *(files if isinstance(files, list) else [files]),
         *([table] if table else []),
     ]
     found = [path for pattern in patterns for path in matches(pattern) or [pattern]]
-    return [*found, *plugin(SIMULATION["format"])]
-
-
-def about():
-    """What models say of the study."""
-    given = {
-        key: config[key]
-        for key in ("authors", "licence", "citation")
-        if config.get(key)
-    }
-    key = "format" if SOURCE == "import" else "simulator"
-    return {**given, key: SIMULATION[key]}
+    return [*found, *plugin(source["format"])]
 
 
 def genome(wildcards):

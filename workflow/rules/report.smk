@@ -22,6 +22,7 @@ rule draw_figures:
         config="<results>/config.yaml",
         metrics="<results>/metrics.json",
         search=SEARCH_TABLE,
+        data=CHOSEN_DATA,
         histories=expand("<results>/models/{model}.history.csv", model=MODELS),
         windows=expand(
             "<results>/applications/{application}/{model}.windows.tsv",
@@ -31,6 +32,11 @@ rule draw_figures:
         realism=expand(
             "<results>/applications/{application}/realism.tsv",
             application=APPLICATIONS,
+        ),
+        comparisons=expand(
+            "<results>/applications/{application}/{table}.tsv",
+            application=COMPARED,
+            table=["comparison", "correlations"],
         ),
     output:
         report(

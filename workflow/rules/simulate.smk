@@ -17,9 +17,7 @@ rule simulate_shard:
         mem_mb=2000,
         runtime=240,
     params:
-        simulation={
-            key: value for key, value in SIMULATION.items() if key != "num_scenarios"
-        },
+        simulation=simulated(),
         num_scenarios=shard_scenarios,
         seed=config.get("seed", 42),
         stage=STAGES["simulation"],

@@ -8,6 +8,7 @@ rule train:
         targets="<results>/targets.json",
         files=training_files,
         choice=choice,
+        data=CHOSEN_DATA,
     output:
         model="<results>/models/{network}/{replicate}.safetensors",
         history="<results>/models/{network}/{replicate}.history.csv",
@@ -29,11 +30,13 @@ rule train:
             for key, value in section("training").items()
             if key not in ("replicates", "workers")
         },
-        simulation=SIMULATION if ON_THE_FLY else None,
+        simulation=lambda wildcards: (
+            sections(trial_values(wildcards))[SOURCE] if ON_THE_FLY else None
+        ),
         evaluation=section("evaluation"),
         transforms=section("transforms"),
-        priors=section(SOURCE, "parameters", "mutation_rate", "recombination_rate"),
-        about=about(),
+        priors=lambda wildcards: told(wildcards)["priors"],
+        about=lambda wildcards: told(wildcards)["about"],
         study=config["study"],
         seed=config.get("seed", 42),
         stage=STAGES["training"],
@@ -47,11 +50,14 @@ rule train:
 # A trial of a search is a training like any other, with settings of its own.
 use rule train as run_trial with:
     input:
-        shards=expand("<results>/dataset.zarr/shard_{shard}", shard=SHARDS),
-        splits="<results>/splits.tsv",
-        targets="<results>/targets.json",
+        shards=lambda wildcards: [
+            of_trial(wildcards, f"dataset.zarr/shard_{shard}") for shard in SHARDS
+        ],
+        splits=lambda wildcards: of_trial(wildcards, "splits.tsv"),
+        targets=lambda wildcards: of_trial(wildcards, "targets.json"),
         files=training_files,
         choice=[],
+        data=[],
     output:
         directory("<results>/search/{network}/{trial}"),
     log:
@@ -60,7 +66,7 @@ use rule train as run_trial with:
         "<benchmarks>/run_trial/{network}/{trial}.tsv"
     params:
         over=lambda wildcards: trial_over(
-            section("search"), wildcards.network, int(wildcards.trial)
+            SEARCH, wildcards.network, int(wildcards.trial)
         ),
         checkpoint=f"{RESULTS}/search/{{network}}/.{{trial}}.checkpoint",
         tensorboard=f"{RESULTS}/tensorboard/search/{{network}}/{{trial}}",
@@ -68,7 +74,8 @@ use rule train as run_trial with:
 
 rule choose_trial:
     input:
-        lambda wildcards: trials(wildcards.network),
+        trials=lambda wildcards: trials(wildcards.network),
+        data=CHOSEN_DATA,
     output:
         "<results>/search/{network}.json",
     log:

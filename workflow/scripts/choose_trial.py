@@ -9,4 +9,9 @@ from popdl.jobs import step
 from popdl.search import choose_trial
 
 with step(snakemake.log[0]):
-    choose_trial([Path(trial) for trial in snakemake.input], output=Path(snakemake.output[0]))
+    data = [Path(path) for path in snakemake.input.data]
+    choose_trial(
+        [Path(trial) for trial in snakemake.input.trials],
+        output=Path(snakemake.output[0]),
+        data=data[0] if data else None,
+    )

@@ -11,21 +11,18 @@ from popdl.config.encoding import Encoding
 from popdl.config.study import source_section
 from popdl.encoding import Encoder
 from popdl.jobs import step
-from popdl.statistics._base import describe
+from popdl.variants import chosen_sections
 from popdl.windows import encode_windows
 
 params = snakemake.params
 with step(snakemake.log[0]):
-    source = source_section(params.source, {**params.simulation, "num_scenarios": 1})
+    sections = {params.source: params.simulation, "encoding": params.encoding, **chosen_sections(snakemake.input.data)}
+    source = source_section(params.source, {**sections[params.source], "num_scenarios": 1})
     encode_windows(
         Path(snakemake.input.vcf),
         application=validate(Application, params.application, where=f"applications.{snakemake.wildcards.application}"),
-        encoder=Encoder(
-            validate(Encoding, params.encoding, where="encoding"),
-            num_haplotypes=source.total_haplotypes,
-            ploidy=source.ploidy,
-            sequence_length=source.sequence_length,
-            statistics=[describe(group) for group in params.statistics],
+        encoder=Encoder.for_source(
+            validate(Encoding, sections["encoding"], where="encoding"), source, statistics=params.statistics
         ),
         seed=params.seed,
         output=Path(snakemake.output[0]),

@@ -10,11 +10,13 @@ from popdl.config.base import validate
 from popdl.config.study import simulation_section
 from popdl.genome import simulate_genome
 from popdl.jobs import step
+from popdl.variants import chosen_sections
 
 params = snakemake.params
 with step(snakemake.log[0]):
+    simulation = chosen_sections(snakemake.input.data).get("simulation", params.simulation)
     simulate_genome(
-        simulation_section({**params.simulation, "num_scenarios": 1}),
+        simulation_section({**simulation, "num_scenarios": 1}),
         validate(SimulatedGenome, params.genome, where=f"applications.{snakemake.wildcards.application}.simulate"),
         seed=params.seed,
         name=snakemake.wildcards.application,

@@ -10,6 +10,8 @@ from popdl.config.training import Evaluation
 from popdl.config.transforms import Transforms
 from popdl.jobs import step
 from popdl.search import run_trial, train_chosen
+from popdl.trials import of_source
+from popdl.variants import chosen_sections
 
 params, wildcards, output = snakemake.params, snakemake.wildcards, snakemake.output
 with step(snakemake.log[0]):
@@ -34,6 +36,9 @@ with step(snakemake.log[0]):
     if hasattr(wildcards, "trial"):
         run_trial(**shared, over=params.over, trial=int(wildcards.trial), output=Path(output[0]))
     else:
+        if chosen := chosen_sections(snakemake.input.data):
+            source = chosen.get("simulation") or chosen["import"]
+            shared |= {"simulation": source, **of_source(source, params.about)}
         choice = [Path(path) for path in snakemake.input.choice[:1]]
         names = {"output": Path(output.model), "history": Path(output.history)}
         train_chosen(choice[0] if choice else None, **shared, **names, replicate=int(wildcards.replicate))

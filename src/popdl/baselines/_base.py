@@ -13,13 +13,15 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from popdl import plugins
 from popdl.config.training import Evaluation
 from popdl.dataset import open_shards, read_array, read_parameters
+from popdl.errors import PopdlError
 from popdl.files import write_text
 from popdl.intervals import half_width
 from popdl.scaling import TargetScale, TargetScaling, turns_around
 from popdl.seeds import generator
 from popdl.splits import read_splits
+from popdl.store import read_shard
 
-__all__ = ["Baseline", "Predictor", "fit_baseline"]
+__all__ = ["Baseline", "Predictor", "apply_baseline", "fit_baseline"]
 
 Predictor = Callable[[np.ndarray], np.ndarray]
 """From statistics of shape (n, num_statistics) to values of shape (n,), or to probabilities of shape (n, num_classes)."""
@@ -104,37 +106,115 @@ def fit_baseline(
         TSV with the same columns as the networks' predictions: ``example``, and for each target ``<t>_true``, ``<t>`` and
         ``<t>_low``, ``<t>_high`` in natural units, or ``<t>_p_<class>``.
     """
-    baseline = plugins.load("baselines", name, Baseline)()
-    opened = open_shards(shards)
-    statistics, names = read_array(opened, "statistics"), list(opened[0].attributes["statistics"])
-    scaling = TargetScaling.read(targets)
-    values = scaling.to_network(read_parameters(opened, scaling.names))
-    split = read_splits(splits)["split"].to_numpy()
-    rows = {part: np.flatnonzero(split == part) for part in ("train", "validation", "test")}
-    columns: dict[str, np.ndarray] = {"example": rows["test"]}
-    # One thread: sums of floats depend on the number of threads, and other jobs share the cores.
-    with threadpool_limits(limits=1):
-        for index, (target, scale) in enumerate(scaling.targets.items()):
-            known = rows["train"][~np.isnan(values[rows["train"], index])]
-            # Keyed by name: leaving out another target or baseline changes nothing here.
-            random = generator(seed, "baselines", zlib.crc32(f"{name}/{target}".encode()))
-            true = values[rows["test"], index]
-            if scale.task == "classification":
-                predict = baseline.fit_classification(
-                    statistics[known],
-                    values[known, index].astype(np.int64),
-                    num_classes=len(scale.classes),
-                    names=names,
-                    generator=random,
-                )
-                columns |= _class_columns(target, scale, true, predict(statistics[rows["test"]]))
-            else:
-                predict = _fit_number(baseline, scale, statistics[known], values[known, index], names, random)
-                residuals = values[rows["validation"], index] - predict(statistics[rows["validation"]])
-                half = half_width(turns_around(residuals, scale.network_period), evaluation.interval)
-                columns |= _number_columns(target, scale, true, predict(statistics[rows["test"]]), half)
-    table = pd.DataFrame(columns)
+    fitted = _Fitted(name, shards=shards, splits=splits, targets=targets, evaluation=evaluation, seed=seed)
+    rows = fitted.rows["test"]
+    table = pd.DataFrame({"example": rows, **fitted.columns(fitted.statistics[rows], fitted.values[rows])})
     write_text(output, table.to_csv(sep="\t", index=False, na_rep=".", lineterminator="\n"))
+
+
+def apply_baseline(
+    name: str,
+    *,
+    shards: Sequence[Path],
+    splits: Path,
+    targets: Path,
+    evaluation: Evaluation,
+    seed: int,
+    windows: Path,
+    output: Path,
+) -> None:
+    """Fit a baseline as :func:`fit_baseline` does, and predict the windows of a genome.
+
+    Parameters
+    ----------
+    name, shards, splits, targets, evaluation, seed
+        As in :func:`fit_baseline`.
+    windows
+        Encoded shard of kind ``windows``.
+    output
+        TSV, one row per window: ``contig``, ``start``, ``end`` (bp, 0-based, half-open), the columns of each target, `.`
+        in a window that cannot be predicted, and ``reason``, why.
+
+    Raises
+    ------
+    PopdlError
+        If the windows have other statistics than the dataset.
+    """
+    fitted = _Fitted(name, shards=shards, splits=splits, targets=targets, evaluation=evaluation, seed=seed)
+    shard = read_shard(windows, kind="windows")
+    if list(shard.attributes["statistics"]) != fitted.names:
+        raise PopdlError(f"{windows}: its statistics are not those of the dataset; encode the windows anew.")
+    reasons = np.array(shard.attributes["reasons"], dtype=object)
+    rows = np.flatnonzero(reasons == "")
+    table = pd.DataFrame({"contig": shard.attributes["contigs"], "start": shard["start"], "end": shard["end"]})
+    table = table.join(pd.DataFrame(fitted.columns(shard["statistics"][rows]), index=rows))
+    table["reason"] = [reason or None for reason in reasons]
+    write_text(output, table.to_csv(sep="\t", index=False, na_rep=".", lineterminator="\n"))
+
+
+class _Fitted:
+    """A baseline that has learned every target from the training split, with intervals from the validation split."""
+
+    def __init__(
+        self, name: str, *, shards: Sequence[Path], splits: Path, targets: Path, evaluation: Evaluation, seed: int
+    ) -> None:
+        baseline = plugins.load("baselines", name, Baseline)()
+        opened = open_shards(shards)
+        self.statistics, self.names = read_array(opened, "statistics"), list(opened[0].attributes["statistics"])
+        self.scaling = TargetScaling.read(targets)
+        self.values = self.scaling.to_network(read_parameters(opened, self.scaling.names))
+        split = read_splits(splits)["split"].to_numpy()
+        self.rows = {part: np.flatnonzero(split == part) for part in ("train", "validation", "test")}
+        self.predictors: dict[str, Predictor] = {}
+        self.half_widths: dict[str, float] = {}
+        # One thread: sums of floats depend on the number of threads, and other jobs share the cores.
+        with threadpool_limits(limits=1):
+            for index, (target, scale) in enumerate(self.scaling.targets.items()):
+                # Keyed by name: leaving out another target or baseline changes nothing here.
+                random = generator(seed, "baselines", zlib.crc32(f"{name}/{target}".encode()))
+                self._fit(baseline, index, target, scale, random, evaluation)
+
+    def _fit(
+        self,
+        baseline: Baseline,
+        index: int,
+        target: str,
+        scale: TargetScale,
+        random: np.random.Generator,
+        evaluation: Evaluation,
+    ) -> None:
+        known = self.rows["train"][~np.isnan(self.values[self.rows["train"], index])]
+        statistics, values = self.statistics[known], self.values[known, index]
+        if scale.task == "classification":
+            self.predictors[target] = baseline.fit_classification(
+                statistics,
+                values.astype(np.int64),
+                num_classes=len(scale.classes),
+                names=self.names,
+                generator=random,
+            )
+            return
+        predict = self.predictors[target] = _fit_number(baseline, scale, statistics, values, self.names, random)
+        validation = self.rows["validation"]
+        residuals = self.values[validation, index] - predict(self.statistics[validation])
+        self.half_widths[target] = half_width(turns_around(residuals, scale.network_period), evaluation.interval)
+
+    def columns(self, statistics: np.ndarray, true: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """Predictions of rows of statistics in natural units; before them the truth (on the networks' scale), where it is given."""
+        columns: dict[str, np.ndarray] = {}
+        with threadpool_limits(limits=1):
+            for index, (target, scale) in enumerate(self.scaling.targets.items()):
+                predicted = self.predictors[target](statistics)
+                classes = scale.task == "classification"
+                if true is not None:
+                    values = true[:, index]
+                    columns[f"{target}_true"] = _words(scale, values) if classes else scale.to_natural(values)
+                columns |= (
+                    _class_columns(target, scale, predicted)
+                    if classes
+                    else _number_columns(target, scale, predicted, self.half_widths[target])
+                )
+        return columns
 
 
 def _fit_number(
@@ -156,19 +236,18 @@ def _fit_number(
     return lambda rows: radius * np.arctan2(sine(rows), cosine(rows))
 
 
-def _number_columns(
-    target: str, scale: TargetScale, true: np.ndarray, predicted: np.ndarray, half: float
-) -> dict[str, np.ndarray]:
+def _number_columns(target: str, scale: TargetScale, predicted: np.ndarray, half: float) -> dict[str, np.ndarray]:
     assert scale.mean is not None and scale.sd is not None
     ends = (values * scale.sd + scale.mean for values in (predicted, predicted - half, predicted + half))
     value, low, high = scale.interval(*ends)
-    return {f"{target}_true": scale.to_natural(true), target: value, f"{target}_low": low, f"{target}_high": high}
+    return {target: value, f"{target}_low": low, f"{target}_high": high}
 
 
-def _class_columns(
-    target: str, scale: TargetScale, true: np.ndarray, probabilities: np.ndarray
-) -> dict[str, np.ndarray]:
-    classes = np.array(scale.classes, dtype=object)
-    words = np.where(np.isnan(true), ".", classes[np.nan_to_num(true).astype(np.int64)])
-    columns = {f"{target}_true": words, target: classes[probabilities.argmax(axis=1)]}
+def _class_columns(target: str, scale: TargetScale, probabilities: np.ndarray) -> dict[str, np.ndarray]:
+    columns = {target: np.array(scale.classes, dtype=object)[probabilities.argmax(axis=1)]}
     return columns | {f"{target}_p_{name}": probabilities[:, index] for index, name in enumerate(scale.classes)}
+
+
+def _words(scale: TargetScale, true: np.ndarray) -> np.ndarray:
+    classes = np.array(scale.classes, dtype=object)
+    return np.where(np.isnan(true), ".", classes[np.nan_to_num(true).astype(np.int64)])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from popdl.config.base import Section
 
-__all__ = ["Application", "Samples", "SimulatedGenome", "Windows"]
+__all__ = ["Application", "Comparison", "Samples", "SimulatedGenome", "Windows"]
 
 
 class Samples(Section):
@@ -68,6 +68,19 @@ class SimulatedGenome(Section):
     """Individuals in the VCF."""
 
 
+class Comparison(Section):
+    """A recombination map of the same genome, to be set beside the predictions; correlations take no account of units."""
+
+    target: str
+    """The target that rises and falls with the recombination rate of a window, such as ρ = 4Nr; on a log scale."""
+    map: Path
+    """A map in HapMap format (chromosome, position in bp, rate in cM/Mb, map in cM), plain or gzipped."""
+    build: str | None = None
+    """Genome build of the map, e.g. GRCh37; refused if the application's differs."""
+    scales: list[Annotated[float, Field(gt=0)]] = [1.0e5]
+    """Lengths in bp over which both are averaged before they are correlated, beside the windows' own length."""
+
+
 class Application(Section):
     """One genome (or population) to which every trained network is applied."""
 
@@ -87,6 +100,8 @@ class Application(Section):
     """Parts of the genome to use, `contig` or `contig:start-end` (1-based, inclusive; null: everything in the VCF)."""
     ancestral: Literal["reference", "INFO/AA"] | None = None
     """Where ancestral alleles come from; needed with `encoding: {alleles: derived}`."""
+    compare: Comparison | None = None
+    """A recombination map to correlate the predictions of networks and baselines with (null: none)."""
 
     @field_validator("regions")
     @classmethod
@@ -99,6 +114,11 @@ class Application(Section):
     def _check(self) -> Application:
         if (self.vcf is None) == (self.simulate is None):
             raise ValueError("give exactly one of vcf and simulate")
+        if self.compare is not None:
+            if self.windows.size is None:
+                raise ValueError("compare: a map is compared with windows of one length; give windows.size")
+            if finer := [scale for scale in self.compare.scales if scale < self.windows.size]:
+                raise ValueError(f"compare.scales: {finer[0]:g} bp is shorter than a window ({self.windows.size:g} bp)")
         return self
 
     @property

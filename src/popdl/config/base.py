@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from types import UnionType
 from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin
 
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, fie
 
 from popdl.errors import PopdlError
 
-__all__ = ["Section", "explain", "refusal", "suggestion", "validate"]
+__all__ = ["Section", "explain", "refusal", "suggestion", "validate", "validate_options"]
 
 
 class Section(BaseModel):
@@ -91,25 +92,108 @@ def refusal(where: str, lines: Iterable[str]) -> str:
     return "\n".join([f"{where}: the config is not valid:", *(f"  {line}" for line in dict.fromkeys(lines))])
 
 
+def validate_options(section: type[AnySection], values: Any, *, key: str) -> AnySection:
+    """Build the options of a part, or raise a :class:`PopdlError` with a line for each thing that is wrong, under its full key.
+
+    Parameters
+    ----------
+    section
+        The class to build.
+    values
+        What the config says.
+    key
+        Where it says so, such as ``networks.cnn`` or ``transforms.train[1]``.
+    """
+    try:
+        return section.model_validate(values)
+    except ValidationError as error:
+        raise PopdlError("\n".join(explain(error, section=section, prefix=key))) from None
+
+
 def explain(error: ValidationError, *, section: type[BaseModel], prefix: str = "") -> list[str]:
-    """Turn pydantic's errors into one line each: key, value, what is allowed."""
+    """Turn pydantic's errors into one line each: key, what was expected, what was found, and what was probably meant.
+
+    What a section says of itself as a whole may be several lines, which begin with the key that they are about.
+    """
     lines = []
+    expected: dict[str, list[str]] = {}
+    found: dict[str, Any] = {}
     for item in error.errors():
-        path, around = _place(section, item["loc"])
-        key = ".".join(filter(None, [prefix, *path])) or "(whole config)"
-        message = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
-            message = f"unknown key; {suggestion(path[-1], around)}"
+        path, around, inside = _place(section, item["loc"])
+        key = ".".join(filter(None, [prefix, *path]))
+        if item["type"] == "value_error":
+            lines += [
+                _joined(key, text.strip(), inside) for text in item["msg"].removeprefix("Value error, ").split("\n")
+            ]
+        elif item["type"] == "extra_forbidden":
+            lines.append(f"{key}: unknown key; {suggestion(path[-1], around)}")
         elif item["type"] == "missing":
-            message = "this key is required"
-        elif item["type"] != "value_error":
-            message = f"{message} (found {item['input']!r})"
-        lines.append(f"{key}: {message}")
-    return lines
+            lines.append(f"{key}: this key is required")
+        else:  # a value of several types has one error for each of them
+            if key not in expected:
+                lines.append(key)
+            expected.setdefault(key, []).append(_expected(item["type"], item.get("ctx", {}), item["msg"]))
+            found[key] = item["input"]
+    return [_unfit(line, expected[line], found[line]) if line in expected else line for line in lines]
 
 
-def _place(section: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[list[str], list[str]]:
-    """Where an error lies: the path as the user wrote it, and the keys that are allowed beside its last part.
+def _joined(key: str, text: str, inside: Iterable[str]) -> str:
+    """A message under a key, which may begin with a key of its own."""
+    begins = text.partition(":")[0].partition(".")[0]
+    return f"{key}{'.' if key and begins in inside else ': ' if key else ''}{text}"
+
+
+def _unfit(key: str, expected: Iterable[str], found: Any) -> str:
+    options = list(dict.fromkeys(expected))
+    words = [word for option in options for word in re.findall(r"'([^']+)'", option)]
+    meant = difflib.get_close_matches(found, words, n=1) if isinstance(found, str) else []
+    text = repr(found)
+    text = text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"
+    return f"{key}: expected {', or '.join(options)}, found {text}" + (f"; did you mean {meant[0]!r}?" if meant else "")
+
+
+LONGEST_VALUE = 60
+"""Characters of a value that a message shows."""
+KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "string": "text",
+    "bool": "true or false",
+    "list": "a list",
+    "tuple": "a list",
+    "dict": "a mapping of names to values",
+    "model": "a mapping of keys to values",
+    "path": "the path of a file",
+    "none": "null",
+    "finite": "a finite number",
+}
+"""What values are called in messages, by how the types of pydantic's errors begin."""
+BOUNDS = {
+    "gt": "greater than",
+    "ge": "of at least",
+    "lt": "less than",
+    "le": "of at most",
+    "multiple_of": "that is a multiple of",
+}
+
+
+def _expected(kind: str, context: Mapping[str, Any], message: str) -> str:
+    """What a value should have been, in plain words."""
+    for name, words in BOUNDS.items():
+        if name in context:
+            return f"a number {words} {context[name]:g}"
+    if kind == "literal_error":
+        return str(context["expected"])
+    if kind == "string_pattern_mismatch":
+        return f"text that matches the pattern {context['pattern']}"
+    for name, end in (("min_length", "at least"), ("max_length", "at most")):
+        if name in context:
+            return f"{end} {context[name]} {'characters' if kind.startswith('string') else 'entries'}"
+    return KINDS.get(kind.partition("_")[0], message[:1].lower() + message[1:])
+
+
+def _place(section: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[list[str], list[str], list[str]]:
+    """Where an error lies: the path as the user wrote it, and the keys that are allowed beside its last part and below it.
 
     In pydantic's own path, a value that may be of several types is followed by the type that was tried.
     """
@@ -121,14 +205,26 @@ def _place(section: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[list[s
         if get_origin(current) in (Union, UnionType):
             options = [option for option in get_args(current) if option is not type(None)]
         if len(options) > 1:
-            current = next((option for option in options if getattr(option, "__name__", None) == part), None)
+            current = next((option for option in options if _type_name(option) == str(part).partition("[")[0]), None)
             continue
         path.append(str(part))
         around = []
         if isinstance(options[0], type) and issubclass(options[0], BaseModel):
-            around = [field.alias or name for name, field in options[0].model_fields.items()]
+            around = _keys(options[0])
             field = options[0].model_fields.get(str(part))
             current = field.annotation if field else None
         else:
             current = next(reversed(get_args(options[0])), None)
-    return path, around
+    return path, around, _keys(current)
+
+
+def _type_name(option: Any) -> str | None:
+    """What pydantic calls a type, without what it is a type of."""
+    return getattr(get_origin(option) or option, "__name__", None)
+
+
+def _keys(section: Any) -> list[str]:
+    """The keys that a section has, none where this is no section."""
+    if not (isinstance(section, type) and issubclass(section, BaseModel)):
+        return []
+    return [field.alias or name for name, field in section.model_fields.items()]

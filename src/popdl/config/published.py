@@ -10,9 +10,11 @@ from pydantic import Field
 from popdl.config.base import Section, suggestion
 from popdl.config.training import Target
 
-__all__ = ["Published", "published_problems"]
+__all__ = ["NATURAL", "Published", "published_problems"]
 
 OF_TASK = {"regression": ("r2", "rmse", "mae", "pearson"), "classification": ("accuracy", "auc")}
+NATURAL = ("natural_r2", "natural_rmse")
+"""Of targets on a log or logit scale, beside the others."""
 
 
 class Published(Section):
@@ -22,8 +24,8 @@ class Published(Section):
     """What reached it, in a few words."""
     target: str
     """Which of the targets it is about."""
-    metric: Literal["r2", "rmse", "mae", "pearson", "accuracy", "auc"]
-    """Which of our metrics it can be compared with (on the target's scale; R² is 1 − residual / total sum of squares)."""
+    metric: Literal["r2", "rmse", "mae", "pearson", "natural_r2", "natural_rmse", "accuracy", "auc"]
+    """Which of our metrics it can be compared with: on the target's scale or, `natural_…`, in natural units where that scale is log or logit (R² is 1 − residual / total sum of squares)."""
     value: float
     """The figure."""
     source: str = Field(min_length=1)
@@ -47,7 +49,7 @@ def published_problems(
         where = f"published.{number}"
         if figure.target not in targets:
             found.append(f"{where}.target: {figure.target!r} is no target; {suggestion(figure.target, targets)}")
-        elif figure.metric not in (metrics := OF_TASK[targets[figure.target].task]):
+        elif figure.metric not in (metrics := _metrics(targets[figure.target])):
             found.append(f"{where}.metric: {figure.target} is scored by {', '.join(metrics)}, found {figure.metric}")
         if figure.network is not None and figure.baseline is not None:
             found.append(f"{where}: give a network or a baseline, not both")
@@ -58,3 +60,7 @@ def published_problems(
                 f"{where}.baseline: {figure.baseline!r} is no baseline; {suggestion(figure.baseline, baselines)}"
             )
     return found
+
+
+def _metrics(target: Target) -> tuple[str, ...]:
+    return OF_TASK[target.task] + (() if target.scale == "linear" else NATURAL)

@@ -62,10 +62,15 @@ def in_any_order(value: Any) -> Any:
     """
     if isinstance(value, dict):
         return {
-            key: value[key] if key in ("num_haplotypes", "populations") else in_any_order(value[key])
+            key: value[key] if _last(key) in ("num_haplotypes", "populations") else in_any_order(value[key])
             for key in sorted(value, key=str)
         }
     return [in_any_order(item) for item in value] if isinstance(value, list) else value
+
+
+def _last(key: Any) -> str:
+    """The last part of a key that `search:` writes with dots."""
+    return str(key).rpartition(".")[2]
 
 
 class _Loader(yaml.SafeLoader):

@@ -34,6 +34,7 @@ __all__ = [
     "simulation_section",
     "source_section",
     "study_text",
+    "study_values",
     "write_study",
 ]
 
@@ -100,7 +101,9 @@ class Study(Section):
     def _check(self) -> Study:
         if (self.simulation is None) == (self.import_ is None):
             raise ValueError(ONE_ORIGIN)
-        problems = [*self._target_problems(), *self._split_problems(), *self._search_problems()]
+        problems = [*self._target_problems(), *self._split_problems()]
+        if self.search is not None:
+            problems += self.search.problems(networks=self.networks, source=(self.section, type(self.source)))
         if self.training.data == "on_the_fly" and self.simulation is None:
             problems.append("training.data: imported data cannot be simulated on the fly; use `data: dataset`")
         if isinstance(self.training.initialise_from, dict):
@@ -130,7 +133,7 @@ class Study(Section):
         if self.import_ is not None and not self.import_.phased and self.encoding.phase != "ignore":
             problems.append("encoding.phase: the imported genotypes are not phased; set `phase: ignore`")
         if problems:
-            raise ValueError("\n  ".join(problems))
+            raise ValueError("\n".join(problems))
         return self
 
     @property
@@ -238,32 +241,6 @@ class Study(Section):
                 ]
         return problems
 
-    def _search_problems(self) -> list[str]:
-        problems = []
-        for key in self.search.over if self.search is not None else []:
-            section, _, rest = key.partition(".")
-            part, _, option = rest.partition(".")
-            problem = None
-            if section == "training" and part in ("replicates", "threads"):
-                problem = "it does not make a network better or worse"
-            elif section == "training" and part not in Training.model_fields:
-                problem = f"there is no such key; {suggestion(part, Training.model_fields)}"
-            elif section == "networks" and part not in self.networks:
-                problem = f"there is no such network; {suggestion(part, self.networks)}"
-            elif section == "networks" and option in ("", "name"):
-                problem = "give each network a key of its own under `networks:`, and search over its options"
-            elif section == "targets":
-                problem = "validation losses of different targets, losses or weights cannot be compared"
-            elif section == "transforms" and rest not in ("", *Transforms.model_fields):
-                problem = f"there is no such list; {suggestion(rest, Transforms.model_fields)}"
-            elif section == "encoding":
-                problem = "a key that needs other data; search over `transforms`, which crop, filter, sort and reformat too, or write a config for each value, with `inherits:` and a `study:` of its own"
-            elif section not in ("training", "transforms", "networks"):
-                problem = "a search changes `training`, `transforms` and `networks` only; write a config for each value, with `inherits:` and a `study:` of its own"
-            if problem:
-                problems.append(f"search.over.{key}: {problem}")
-        return problems
-
     def _application_problems(self, application: Application) -> list[str]:
         problems = []
         length, windows = self.source.sequence_length, application.windows
@@ -299,6 +276,7 @@ class Study(Section):
             problems.append(
                 f"build: {application.build}, but simulation.recombination_rate.build is {map_build}; use a map of the VCF's build"
             )
+        problems += self._comparison_problems(application)
         if (individuals := application.num_individuals) is not None:
             haplotypes, needed = individuals * application.ploidy, self.source.total_haplotypes
             if haplotypes != needed:
@@ -321,6 +299,25 @@ class Study(Section):
                 for name in given
                 if name not in names
             ]
+        return problems
+
+    def _comparison_problems(self, application: Application) -> list[str]:
+        compare = application.compare
+        if compare is None:
+            return []
+        problems = []
+        if compare.target not in self.targets:
+            problems.append(
+                f"compare.target: {compare.target!r} is no target; {suggestion(compare.target, self.targets)}"
+            )
+        elif self.targets[compare.target].scale != "log":
+            problems.append(
+                f"compare.target: a rate is compared on a log scale; set targets.{compare.target}.scale to log"
+            )
+        if compare.build and application.build and canonical(compare.build) != canonical(application.build):
+            problems.append(
+                f"compare.build: {compare.build}, but the genome is of {application.build}; use a map of the VCF's build"
+            )
         return problems
 
 
@@ -379,7 +376,7 @@ def build_study(values: Any, *, where: str = "config") -> Study:
         problems += [
             line
             for line in explain(error, section=Study)
-            if not (source is None and line.startswith((f"{key}:", f"(whole config): {ONE_ORIGIN}")))
+            if not (source is None and line.startswith((f"{key}:", ONE_ORIGIN)))
         ]
     if problems:
         raise PopdlError(refusal(where, problems))
@@ -391,10 +388,15 @@ def load_study(path: str | Path) -> Study:
     return build_study(read_config(path), where=str(path))
 
 
+def study_values(study: Study) -> dict[str, Any]:
+    """A study as plain values with every default spelled out: :func:`build_study` makes it again of them."""
+    values: dict[str, Any] = _given(study.model_dump(mode="json"))
+    return values
+
+
 def study_text(study: Study) -> str:
-    """A study as YAML with every default spelled out; running it repeats the study."""
-    values = _given(study.model_dump(mode="json"))
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
+    """:func:`study_values` as YAML; running it repeats the study."""
+    return yaml.safe_dump(study_values(study), sort_keys=False, allow_unicode=True, width=120)
 
 
 def _given(value: Any) -> Any:

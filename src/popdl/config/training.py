@@ -60,7 +60,7 @@ class Target(Section):
     loss: str | Named | None = None
     """Loss of the network's output on this scale: `mse` (the default for numbers), `mae`, `huber`, `smooth_l1`, `cross_entropy` (the default for classes), any loss of torch.nn by its class (`{name: HuberLoss, delta: 0.5}`) or your own (`path/to/file.py:ClassName`). With `circular`, the default is the mean circular error, and any other loss is that of the shorter way round."""
     class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0)]] | None = None
-    """Weight of the examples of each class in the loss: `{neutral: 1, hard: 5}`, or `balanced` for the same total weight of every class in the training split. Only their ratios count."""
+    """Weight of the examples of each class in the loss: `{neutral: 1, hard: 5}`, or `balanced` for the same total weight of every class in the training split. Only their ratios count. Predicted probabilities then refer to a prior in which classes are as frequent as their weights make them (with `balanced`: all alike); card and report state it."""
     label: str | None = None
     """What figures call it (default: the parameter's name)."""
     unit: str | None = None
@@ -216,7 +216,7 @@ class Training(Section):
     workers: int | None = Field(default=None, ge=1)
     """With `on_the_fly`: processes that simulate, beside the threads that train (default: 1). Results do not depend on it."""
     max_epochs: int = Field(default=30, ge=1)
-    """Passes over the training split at most; with `on_the_fly`, `max_epochs` times `examples_per_epoch` fresh examples at most."""
+    """Passes over the training split at most; with `on_the_fly`, `max_epochs` times `examples_per_epoch` fresh examples at most. A training that was interrupted goes on from its checkpoint with more epochs, too, unless its learning rates depend on their number (`cosine`, any `warmup`, `OneCycleLR`): then it starts anew, and the log says so."""
     patience: int = Field(default=5, ge=1)
     """Stop after this many epochs without a better validation loss; the best epoch's weights are kept."""
     optimizer: str | Named = "adamw"
@@ -232,7 +232,7 @@ class Training(Section):
     parameter_groups: list[ParameterGroup] | None = Field(default=None, min_length=1)
     """Weights with a learning rate or weight decay of their own, and weights that are frozen."""
     initialise_from: Path | dict[str, Path] | None = None
-    """Model file to start from (fine-tuning), or one for each of some networks: `{spidna: shared/model.safetensors}`. Weights with the same name and shape are taken, and the outputs of the targets that agree; the encoding must be the same."""
+    """Model file to start from (fine-tuning), or one for each of some networks: `{spidna: shared/model.safetensors}`. Weights with the same name and shape are taken, and the outputs of the targets that agree; the encoding must be the same, and the model must not have seen the test split."""
     gradient_clip: float | None = Field(default=1.0, gt=0)
     """Largest norm of the gradient (null: no clipping)."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

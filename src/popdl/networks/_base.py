@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from popdl import plugins
-from popdl.config.base import Section, validate
+from popdl.config.base import Section, validate_options
 from popdl.errors import PopdlError
 from popdl.transforms._pipeline import Pipeline, Pipelines
 
@@ -134,9 +134,12 @@ def settings_of(key: str, options: Mapping[str, Any]) -> tuple[type[Network], Se
     options
         What the config says under that key.
     """
-    network = plugins.load("networks", network_name(key, options), Network)
+    try:
+        network = plugins.load("networks", network_name(key, options), Network)
+    except PopdlError as error:
+        raise PopdlError(str(error) if str(error).startswith("networks.") else f"networks.{key}: {error}") from None
     values = {name: value for name, value in options.items() if name != "name"}
-    return network, validate(network.Settings, values, where=f"networks.{key}")
+    return network, validate_options(network.Settings, values, key=f"networks.{key}")
 
 
 def build(key: str, options: Mapping[str, Any], shape: InputShape) -> Network:

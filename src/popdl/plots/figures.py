@@ -17,6 +17,7 @@ from popdl.dataset import open_shards, read_parameters
 from popdl.files import whole, write_text
 from popdl.outcomes import Outcomes, read_outcomes, searched_keys
 from popdl.plots.calibration import coverage, reliability
+from popdl.plots.comparison import comparison_panel
 from popdl.plots.genome_track import genome_track, probability_track
 from popdl.plots.parity import confusion, parity
 from popdl.plots.priors import prior, prior_bins
@@ -73,6 +74,8 @@ def make_figures(*, results: Path, study: Study, output: Path) -> None:
         for application in study.applications:
             _genome(outcomes, application, output)
             _realism(outcomes, application, output)
+        for application in outcomes.comparisons:
+            _comparison(outcomes, application, output)
 
 
 def _priors(outcomes: Outcomes, output: Path) -> None:
@@ -280,6 +283,32 @@ def _realism(outcomes: Outcomes, application: str, output: Path) -> None:
         columns=1,
         legend=True,
     )
+
+
+def _comparison(outcomes: Outcomes, application: str, output: Path) -> None:
+    compare = outcomes.study.applications[application].compare
+    assert compare is not None
+    table = outcomes.comparisons[application]
+    shown = {f"{scale:g}": bins for scale, bins in table[table["method"] == outcomes.best].groupby("scale")}
+    found = outcomes.correlations[application]
+    found = found[found["method"] == outcomes.best].set_index("scale")
+    finest = next(iter(shown))
+    ends = {f"{compare.target}_low": "low", f"{compare.target}_high": "high"}
+
+    def paint(name: str, ax: Axes) -> None:
+        row = found.loc[float(name)]
+        # Intervals are of single windows: those of a mean over several are not known.
+        intervals = outcomes.windows[application][outcomes.best].rename(columns=ends) if name == finest else None
+        words = f"n {row['bins']:.0f}; Pearson {row['pearson']:.2f}, of logarithms {row['pearson_log']:.2f}; Spearman {row['spearman']:.2f}"
+        comparison_panel(shown[name], ax, title=_kilobases(float(name)), words=words, intervals=intervals)
+        if name == list(shown)[-1]:
+            ax.set_xlabel(f"Position on contig {table['contig'].iloc[0]} (Mb)")
+
+    _panels(shown, paint, output / f"comparison_{application}", table=table, height=1.7, columns=1, legend=True)
+
+
+def _kilobases(scale: float) -> str:
+    return f"{scale / 1000:g} kb"
 
 
 def _panels(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import matplotlib
@@ -29,6 +30,11 @@ COLOURS = {
     "band": "#E4E8EC",
     "band_dark": "#B9C4CE",
 }
+
+LETTER = 0.06
+"""Inches: how wide a digit of a tick's label is."""
+GAP = 0.07
+"""Inches between the labels of two ticks, at least."""
 
 RC: Any = {
     "font.family": "sans-serif",
@@ -93,7 +99,9 @@ def scale_axis(ax: Axes, which: str, *, low: float, high: float, scale: str) -> 
         if scale == "logit":
             axis.set_major_locator(FixedLocator(_logit_ticks(low, high)))
         else:
-            axis.set_major_locator(MaxNLocator(4) if high < 4 * low else FixedLocator(_log_ticks(low, high)))
+            room = ax.get_window_extent().width / ax.figure.dpi if which == "x" else math.inf
+            few = high < 4 * low
+            axis.set_major_locator(MaxNLocator(4) if few else FixedLocator(_log_ticks(low, high, room=room)))
         axis.set_minor_locator(NullLocator())
         axis.set_minor_formatter(NullFormatter())
     axis.set_major_formatter(FuncFormatter(number))
@@ -119,14 +127,31 @@ def _logit_ticks(low: float, high: float) -> list[float]:
     return [tick for tick in ticks if low <= tick <= high]
 
 
-def _log_ticks(low: float, high: float) -> list[float]:
-    """Round numbers, as many decades as there are: 1, 2, 5 for few, tens for many."""
+def _log_ticks(low: float, high: float, *, room: float) -> list[float]:
+    """Round numbers, as many decades as there are: 1, 2, 5 for few, tens for many; fewer where labels would meet.
+
+    Parameters
+    ----------
+    room
+        Length of the axis along which the labels stand, in inches.
+    """
     decades = math.log10(high / low)
-    steps = (1, 2, 5) if decades <= 1.4 else (1, 3) if decades <= 3.5 else (1,)
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    every = max(1, round((last - first) / 6)) if steps == (1,) else 1
-    ticks = [step * 10.0**power for power in range(first, last + 1, every) for step in steps]
-    return [tick for tick in ticks if low <= tick <= high]
+    coarse = max(1, round((last - first) / 6))
+    fine: list[tuple[tuple[int, ...], int]] = [((1, 2, 5), 1)] if decades <= 1.4 else []
+    fine += [((1, 3), 1)] if decades <= 3.5 else []
+    ticks: list[float] = []
+    for steps, every in [*fine, *(((1,), every) for every in range(1 if fine else coarse, last - first + 1))]:
+        chosen = [step * 10.0**power for power in range(first, last + 1, every) for step in steps]
+        chosen = [tick for tick in chosen if low <= tick <= high]
+        if ticks and len(chosen) < 2:
+            break  # two labels that meet say more than one alone
+        ticks = chosen
+        inches = [LETTER * len(number(tick)) for tick in ticks]
+        apart = [room / decades * math.log10(after / before) for before, after in pairwise(ticks)]
+        if all(gap >= (sum(pair) / 2) + GAP for gap, pair in zip(apart, pairwise(inches), strict=True)):
+            break
+    return ticks
 
 
 matplotlib.use("Agg")

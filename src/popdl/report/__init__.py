@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from popdl.cards import class_prior
 from popdl.config.study import Study
 from popdl.errors import PopdlError
 from popdl.files import write_text
@@ -22,7 +23,7 @@ from popdl.report.bookkeeping import (
     versions,
 )
 from popdl.report.published import published_table
-from popdl.report.runs import replicates_table, search_tables
+from popdl.report.runs import replicates_table, search_tables, searched_data
 from popdl.report.wording import Figure, badge, count, measured, number, uncertainty
 
 __all__ = ["write_report"]
@@ -70,6 +71,7 @@ def write_report(*, results: Path, study: Study, output: Path) -> None:
         targets=outcomes.targets,
         training=training_table(outcomes),
         started_from=started_from(outcomes),
+        class_priors={name: class_prior(described) for name, described in outcomes.targets.items()},
         dropped=dropped(outcomes),
         prediction_transforms=prediction_transforms(outcomes),
         run_times=run_times(outcomes),
@@ -81,6 +83,7 @@ def write_report(*, results: Path, study: Study, output: Path) -> None:
         replicates=replicates_table(outcomes),
         published=published_table(study, outcomes.metrics),
         search=search_tables(outcomes),
+        searched_data=searched_data(outcomes),
     )
     write_text(output, page)
 

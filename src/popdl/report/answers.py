@@ -18,6 +18,7 @@ __all__ = ["application_answers", "quality", "question", "trust"]
 MOST_WINDOWS = 300
 """Rows of a table of windows in the page; the rest is in the TSV."""
 WORST_STATISTICS = 3
+CORRELATIONS = ("pearson", "pearson_log", "spearman")
 WORDS = {
     "better": "better",
     "not distinguishable": "no better",
@@ -76,7 +77,7 @@ def quality(outcomes: Outcomes) -> list[dict[str, Any]]:
             detail = f"typically off by {error:.0%}" if error is not None else ""
         else:
             headline = f"accuracy {values['accuracy']:.0%}"
-            detail = f"{len(described['classes'])} classes"
+            detail = f"{len(described['classes'])} classes, balanced accuracy {values['balanced_accuracy']:.0%}"
         if score["num_missing"]:
             detail += f"{', ' if detail else ''}on {count(score['n'])} that have a value"
         outcome = verdicts.get(target, {}).get("outcome", "not compared")
@@ -185,9 +186,34 @@ def application_answers(outcomes: Outcomes) -> list[dict[str, Any]]:
                 "rows": [_window(outcomes.targets, row) for row in windows.head(MOST_WINDOWS).to_dict("records")],
                 "num_windows": len(windows),
                 "table": f"applications/{name}/{outcomes.best}.windows.tsv",
+                "comparison": _comparison(outcomes, name),
             }
         )
     return answers
+
+
+def _comparison(outcomes: Outcomes, name: str) -> dict[str, Any] | None:
+    """How the predictions of every method go together with a recombination map; None where there is no map."""
+    compare = outcomes.study.applications[name].compare
+    if compare is None:
+        return None
+    methods = outcomes.correlations[name].groupby("method", sort=False)
+    return {
+        "label": outcomes.targets[compare.target]["label"],
+        "map": compare.map.name,
+        "window": length(outcomes.study.applications[name].windows.size or 0),
+        "rows": [
+            {
+                "method": method,
+                "scale": length(row["scale"]),
+                "bins": row["bins"],
+                "left_out": row["left_out"],
+                "values": [_decimal(None if np.isnan(row[key]) else row[key]) for key in CORRELATIONS],
+            }
+            for method, rows in methods
+            for row in rows.to_dict("records")
+        ],
+    }
 
 
 def _windows_in_words(windows: pd.DataFrame, predicted: pd.DataFrame, inside: pd.DataFrame) -> str:

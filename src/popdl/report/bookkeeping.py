@@ -69,6 +69,7 @@ def started_from(outcomes: Outcomes) -> list[dict[str, Any]]:
                 "study": start["study"],
                 "network": start["network"],
                 "sha256": start["sha256"][:12],
+                "unseen": start.get("test_split") == "unseen",
                 "started": [],
             }
             models.setdefault(start["sha256"], model)["started"].append(name)
@@ -94,6 +95,7 @@ def dropped(outcomes: Outcomes) -> list[dict[str, Any]]:
     rows = [
         *_dropped_imports(outcomes),
         *_redrawn(outcomes),
+        *_failed(outcomes),
         *_dropped_simulations(outcomes),
         *_missing_targets(outcomes),
     ]
@@ -128,6 +130,22 @@ def _redrawn(outcomes: Outcomes) -> Iterator[dict[str, Any]]:
         examples += attributes["num_examples"]
     for reason, number in redrawn.items():
         yield _row(SIMULATION, "simulations", f"simulated again: {reason}", number, examples + redrawn.total())
+
+
+def _failed(outcomes: Outcomes) -> Iterator[dict[str, Any]]:
+    """Draws from the prior that could not be simulated, and in whose place others were drawn."""
+    failed: dict[str, list[dict[str, float]]] = {}
+    scenarios: set[int] = set()
+    for path in shard_paths(outcomes.results.simulations(0).parent):
+        shard = read_shard(path, kind="simulations")
+        scenarios.update(np.unique(shard["scenario"]).tolist())
+        for draw in shard.attributes.get("failed", []):
+            failed.setdefault(draw["reason"], []).append(draw["parameters"])
+    total = len(scenarios) + sum(map(len, failed.values()))
+    for reason, draws in failed.items():
+        where = ", ".join(f"{name} = {value:.4g}" for name, value in draws[0].items())
+        why = f"cannot be simulated, others drawn in their place: {reason} (the first: {where})"
+        yield _row(SIMULATION, "draws from the prior", why, len(draws), total)
 
 
 def _dropped_simulations(outcomes: Outcomes) -> Iterator[dict[str, Any]]:
@@ -181,6 +199,10 @@ def _dropped_windows(outcomes: Outcomes, name: str) -> Iterator[dict[str, Any]]:
         yield _row(name, "sites", reason.replace("_", " "), number, total)
     cropped = (in_window - in_array).sum()
     yield _row(name, "sites", "beyond the crop (encoding.max_sites, crop_length)", cropped, total)
+    windows = outcomes.windows[name][outcomes.best]
+    if "n_sites_dropped" in windows:
+        left_out = windows["n_sites_dropped"].sum()
+        yield _row(name, "sites", f"left out by transforms.prediction of {outcomes.best}", left_out, total)
     for why, number in Counter(filter(None, shard.attributes["reasons"])).most_common():
         yield _row(name, "windows", f"no prediction: {why}", number, len(in_window))
 

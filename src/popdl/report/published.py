@@ -8,14 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from popdl.config.published import Published
+from popdl.config.published import NATURAL, Published
 from popdl.config.study import Study
 from popdl.layout import baseline_name
 
 __all__ = ["METRICS", "Score", "best_baseline", "of_network", "published_table"]
 
-METRICS = {"r2": "R²", "rmse": "RMSE", "mae": "MAE", "pearson": "correlation", "accuracy": "accuracy", "auc": "AUC"}
-SMALLER_IS_BETTER = ("rmse", "mae")
+METRICS = {
+    "r2": "R²",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "pearson": "correlation",
+    "natural_r2": "R², natural units",
+    "natural_rmse": "RMSE, natural units",
+    "accuracy": "accuracy",
+    "auc": "AUC",
+}
+SMALLER_IS_BETTER = ("rmse", "mae", "natural_rmse")
 
 
 @dataclass(frozen=True)
@@ -74,10 +83,11 @@ def _row(figure: Published, metrics: Mapping[str, Any]) -> dict[str, Any]:
     else:
         network = figure.network or metrics["best_network"].rpartition("/")[0]
         ours = of_network(metrics, network, figure.target, figure.metric)
+    on_log_scale = metrics["targets"][figure.target]["scale"] == "log" and figure.metric not in NATURAL
     return {
         "method": figure.method,
         "target": figure.target,
-        "label": metrics["targets"][figure.target]["label"],
+        "label": metrics["targets"][figure.target]["label"] + (" (log10)" if on_log_scale else ""),
         "metric": METRICS[figure.metric],
         "key": figure.metric,
         "value": figure.value,

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from popdl.outcomes import Outcomes, searched_keys
+from popdl.trials import data_values, source_values
 
-__all__ = ["replicates_table", "search_tables"]
+__all__ = ["replicates_table", "search_tables", "searched_data"]
 
 
 def replicates_table(outcomes: Outcomes) -> list[dict[str, Any]]:
@@ -58,3 +59,12 @@ def search_tables(outcomes: Outcomes) -> list[dict[str, Any]]:
         ]
         tables.append({"network": network, "keys": keys, "rows": rows})
     return tables
+
+
+def searched_data(outcomes: Outcomes) -> dict[str, Any] | None:
+    """What a search has chosen of the data, and which keys gave trials a validation split of their own; None if it chose no data."""
+    if outcomes.search is None:
+        return None
+    chosen = outcomes.search[outcomes.search["chosen"] == "yes"].to_dict("records")[0]
+    values = data_values({str(key): value for key, value in chosen.items()})
+    return {"values": values, "other_exams": list(source_values(values))} if values else None

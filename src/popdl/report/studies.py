@@ -134,7 +134,7 @@ def _rows(one: Finished, target: str, cpu: str, pages: str) -> Iterator[str]:
         ours = of_network(one.metrics, network, target, metric)
         cells = [
             f"[{one.study.study}]({pages}/{one.study.study}.md)",
-            _label(one, target),
+            figures[0]["label"] if figures else _label(one, target),
             METRICS[metric],
             network + (" \\*" if network == chosen else ""),
             "; ".join(beside) or "–",
@@ -165,7 +165,7 @@ def _page(one: Finished, table: Path) -> Iterator[str]:
         for row in figures:
             by = "–" if row["ours"] is None else row["ours"].name
             yield (
-                f"| {row['method']} | {_label(one, row['target'])} | {row['metric']} | {row['value']:g} | {_score(row['ours'])} "
+                f"| {row['method']} | {row['label']} | {row['metric']} | {row['value']:g} | {_score(row['ours'])} "
                 f"| {by if row['repeated'] else f'{by}, another method'} | {row['source']} |"
             )
         yield ""

@@ -14,10 +14,11 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from popdl.config.base import Section
+from popdl.errors import PopdlError
 from popdl.priors import Prior, drawing_order
 from popdl.simulators._labels import check_formula, check_statistics, evaluate
 
-__all__ = ["Example", "RecombinationMap", "Redrawn", "Simulator"]
+__all__ = ["Example", "Failed", "RecombinationMap", "Redrawn", "Simulator"]
 
 SEQUENCE_LENGTH = "sequence_length"
 
@@ -27,6 +28,24 @@ class Redrawn(Exception):
 
     The parameters stay the same, so that the prior remains what the config says.
     """
+
+
+class Failed(PopdlError):
+    """Raised by :meth:`Simulator.simulate` where these parameters cannot be simulated, for reasons that do not lie in the machine.
+
+    The example is simulated again, a few times; then the draw of its parameters is given up, recorded, and another is drawn.
+
+    Parameters
+    ----------
+    message
+        All that is to be said, for the log.
+    reason
+        Why, in a few words that are the same whenever and wherever the same parameters fail (default: the message).
+    """
+
+    def __init__(self, message: str, *, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = message if reason is None else reason
 
 
 @dataclass(frozen=True)
@@ -235,6 +254,8 @@ class Simulator(Section):
         ------
         Redrawn
             If this draw cannot be used, and another one with the same parameters may be.
+        Failed
+            If the parameters cannot be simulated.
         """
         tree_sequence = self.tree_sequence(parameters, generator)
         return Example(tree_sequence.genotype_matrix().astype(np.int8), tree_sequence.sites_position)

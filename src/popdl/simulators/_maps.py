@@ -11,24 +11,37 @@ import msprime
 import numpy as np
 
 from popdl.errors import PopdlError
+from popdl.genome_builds import other_name
 
 __all__ = ["random_rate", "read_hapmap"]
 
 
-def read_hapmap(path: Path) -> msprime.RateMap:
-    """Read a map in HapMap format. The contig's name is not looked at: a map is one contig's.
+def read_hapmap(path: Path, *, contig: str | None = None) -> msprime.RateMap:
+    """Read a map in HapMap format.
+
+    Parameters
+    ----------
+    contig
+        The contig that it must be of, with or without ``chr`` (None: its name is not looked at).
 
     Raises
     ------
     PopdlError
-        If the file cannot be read, or is not such a map.
+        If the file cannot be read, is not such a map, or is of another contig.
     """
     try:
         content = path.read_bytes()
         lines = (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content).decode().splitlines()
         if len(lines) < 2:
             raise ValueError(f"it has {len(lines)} lines")
-        return msprime.RateMap.read_hapmap(lines, has_header=not lines[0].split()[1].isdecimal())
+        has_header = not lines[0].split()[1].isdecimal()
+        names = {line.split(maxsplit=1)[0] for line in lines[has_header:] if line.strip()}
+        if contig is not None and names - {contig, other_name(contig)}:
+            raise PopdlError(
+                f"{path}: the recombination map is of {', '.join(sorted(names))}, but the genome is of {contig}; "
+                "give the map of that chromosome."
+            )
+        return msprime.RateMap.read_hapmap(lines, has_header=has_header)
     except OSError as error:
         reason = error.strerror or str(error)
     except (ValueError, IndexError, EOFError, zlib.error) as error:

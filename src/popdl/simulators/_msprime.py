@@ -15,7 +15,7 @@ from pydantic import model_validator
 from popdl.errors import PopdlError
 from popdl.priors import Prior
 from popdl.seeds import msprime_seed
-from popdl.simulators._base import RecombinationMap, Simulator
+from popdl.simulators._base import Failed, RecombinationMap, Simulator
 from popdl.simulators._maps import read_hapmap
 
 __all__ = ["MsprimeSimulator"]
@@ -68,8 +68,10 @@ class MsprimeSimulator(Simulator):
 
         Raises
         ------
+        Failed
+            If msprime refuses the parameters.
         PopdlError
-            If msprime refuses the parameters, or the recombination map cannot be used.
+            If the recombination map cannot be used.
         """
         recombination = self._recombination(parameters, generator)
         try:
@@ -83,7 +85,8 @@ class MsprimeSimulator(Simulator):
             )
         except (ValueError, InputError, LibraryError) as error:
             values = ", ".join(f"{name} = {value:g}" for name, value in parameters.items())
-            raise PopdlError(f"simulation: msprime refuses {values}: {error}; check the priors.") from error
+            message = f"simulation: msprime refuses {values}: {error}; check the priors."
+            raise Failed(message, reason=f"msprime: {error}") from error
 
     def ancestry(
         self, parameters: dict[str, float], recombination: msprime.RateMap, generator: np.random.Generator

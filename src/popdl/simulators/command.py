@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import string
 import subprocess
 import tempfile
@@ -16,7 +17,7 @@ from popdl.config.base import suggestion
 from popdl.errors import PopdlError
 from popdl.ms_text import read_replicates
 from popdl.priors import Prior
-from popdl.simulators._base import Example, Simulator
+from popdl.simulators._base import Example, Failed, Simulator
 from popdl.tree_files import load_trees, trees_example
 
 __all__ = ["Command"]
@@ -25,6 +26,9 @@ OUTPUT = "output"
 MAX_SEED = 2**31
 """Seeds are below this: the largest that every program with a signed 32-bit seed takes."""
 SHOWN_LINES = 10
+OWN_FAULTS = (*range(1, 128), *(-fault for fault in (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)))
+"""Exit codes that blame the parameters. Others (SIGKILL, SIGTERM, and 128 + their numbers) come from the machine, on which no result
+may depend."""
 
 
 class Command(Simulator):
@@ -135,7 +139,8 @@ def _run(words: list[str]) -> bytes:
         ) from None
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip()).decode("utf-8", "replace").splitlines()[-SHOWN_LINES:]
-        raise PopdlError(
-            "\n  ".join([f"`{line}` failed with exit code {done.returncode}:", *(said or ["(it said nothing)"])])
-        )
+        message = "\n  ".join([f"`{line}` failed with exit code {done.returncode}:", *(said or ["(it said nothing)"])])
+        if done.returncode in OWN_FAULTS:
+            raise Failed(message, reason=f"the program ended with exit code {done.returncode}")
+        raise PopdlError(message)
     return done.stdout

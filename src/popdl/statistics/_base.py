@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from popdl import plugins
-from popdl.config.base import Section, validate
+from popdl.config.base import Section, validate_options
 from popdl.errors import PopdlError
 
 if TYPE_CHECKING:
@@ -86,4 +86,4 @@ def build(description: Mapping[str, Any]) -> Statistic:
 
 
 def _settings(name: str, options: Mapping[str, Any]) -> Section:
-    return validate(plugins.load(FOLDER, name, Statistic).Settings, dict(options), where=f"statistics.{name}")
+    return validate_options(plugins.load(FOLDER, name, Statistic).Settings, dict(options), key=f"statistics.{name}")

@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from popdl import plugins, seeds
-from popdl.config.base import validate
+from popdl.config.base import Section, validate_options
 from popdl.config.transforms import Entry, Transforms, options_of
 from popdl.encoding import Encoder
 from popdl.errors import PopdlError
@@ -20,7 +20,7 @@ from popdl.transforms._base import Examples, Form, Transform, View
 if TYPE_CHECKING:
     from popdl.config.study import Study
 
-__all__ = ["Pipeline", "Pipelines", "describe", "pipeline_of"]
+__all__ = ["Pipeline", "Pipelines", "describe", "pipeline_of", "settings_of"]
 
 SPLITS = ("train", "validation", "prediction")
 
@@ -208,18 +208,22 @@ def pipeline_of(card: Mapping[str, Any], *, encoder: Encoder) -> Pipeline:
 
 
 def _described(entry: Entry, *, where: str) -> dict[str, Any]:
-    name, options = options_of(entry, where=where)
-    settings = validate(plugins.load("transforms", name, Transform).Settings, options, where=where)
+    name, _, settings = settings_of(entry, where=where)
     return plugins.describe(name, settings.model_dump(mode="json"))
 
 
-def _transform(entry: Entry, form: Form, *, where: str) -> Transform:
+def settings_of(entry: Entry, *, where: str) -> tuple[str, type[Transform], Section]:
+    """The name of a transform, its class, and its checked options."""
     name, options = options_of(entry, where=where)
     try:
         part = plugins.load("transforms", name, Transform)
     except PopdlError as error:
         raise PopdlError(f"{where}: {error}") from None
-    settings = validate(part.Settings, options, where=where)
+    return name, part, validate_options(part.Settings, options, key=where)
+
+
+def _transform(entry: Entry, form: Form, *, where: str) -> Transform:
+    name, part, settings = settings_of(entry, where=where)
     try:
         return part(settings, form)
     except ValueError as error:

@@ -1,0 +1,23 @@
+"""Predict the windows of a genome with a baseline."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
+
+from popdl.baselines._base import apply_baseline
+from popdl.config.base import validate
+from popdl.config.training import Evaluation
+from popdl.jobs import step
+
+with step(snakemake.log[0]):
+    apply_baseline(
+        snakemake.params.name,
+        shards=[Path(shard) for shard in snakemake.input.shards],
+        splits=Path(snakemake.input.splits),
+        targets=Path(snakemake.input.targets),
+        evaluation=validate(Evaluation, snakemake.params.evaluation, where="evaluation"),
+        seed=snakemake.params.seed,
+        windows=Path(snakemake.input.windows),
+        output=Path(snakemake.output[0]),
+    )
