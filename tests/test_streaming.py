@@ -152,7 +152,7 @@ def test_a_split_is_predicted_in_parts_to_the_same_numbers(data: dict[str, Any],
 def test_examples_in_memory_belong_to_a_streamed_training(root: Path) -> None:
     values = read_yaml(root / "config/test.yaml")
     values["training"] |= {"examples_in_memory": 100}
-    with pytest.raises(PopdlError, match="training: examples_in_memory: set `data: streamed` too"):
+    with pytest.raises(PopdlError, match=r"training\.examples_in_memory: set `data: streamed` too"):
         build_study(values)
     values["training"] |= {"data": "streamed"}
     assert build_study(values).training.streamed == 100

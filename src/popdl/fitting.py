@@ -29,6 +29,7 @@ from popdl.heads import TargetLosses
 from popdl.loader import OnDisk, PackedData, batches
 from popdl.module import PopdlModule
 from popdl.optimization import Schedule, frozen_modules
+from popdl.processes import share
 from popdl.seeds import generator
 from popdl.transforms._pipeline import Pipeline, Pipelines
 
@@ -89,10 +90,11 @@ def fit(
     wrapped, wrapped_optimizer = fabric.setup(module, schedule.optimizer)
     steps_per_epoch, num_steps = schedule.steps_per_epoch, schedule.num_steps
     frozen = frozen_modules(module, training)
-    with _curves(tensorboard, progress) as draw, _bar(num_steps, progress.epoch * steps_per_epoch) as bar:
+    with _curves(tensorboard, progress) as draw, _bar(fabric, num_steps, progress.epoch * steps_per_epoch) as bar:
         while progress.epoch < training.max_epochs and progress.epoch - progress.best_epoch <= training.patience:
             epoch = progress.epoch
-            torch.manual_seed(int(generator(run_seed, "training", epoch, 1).integers(2**63)))
+            own = (fabric.global_rank,) if fabric.global_rank else ()
+            torch.manual_seed(int(generator(run_seed, "training", epoch, 1, *own).integers(2**63)))
             module.train()
             for part in frozen:
                 part.eval()
@@ -106,11 +108,13 @@ def fit(
                 source, chosen, known = next(sources)
                 draw_from = pipelines.train.generator(run_seed, number, device=fabric.device)
                 batch, wanted = pipelines.train.training_batch(source, chosen, known, generator=draw_from)
+                batch, wanted = share(batch, wanted, rank=fabric.global_rank, num_processes=fabric.world_size)
                 waiting += _now(fabric) - before
                 losses = module.heads.losses(wrapped(*batch), wanted)
-                loss = module.heads.total(losses.means())
+                # This process's part of the batch's loss: known targets are counted over all of them.
+                loss = module.heads.total(losses._replace(counts=_sum(fabric, losses.counts)).means())
                 wrapped_optimizer.zero_grad()
-                fabric.backward(loss)
+                fabric.backward(loss * fabric.world_size)  # gradients are averaged over processes
                 if training.gradient_clip is not None:
                     fabric.clip_gradients(
                         wrapped, wrapped_optimizer, max_norm=training.gradient_clip, error_if_nonfinite=False
@@ -125,8 +129,9 @@ def fit(
             row = {
                 "epoch": epoch + 1,
                 "learning_rate": rate,
-                "train_loss": float(train_loss) / num_examples,
+                "train_loss": float(_sum(fabric, train_loss)) / num_examples,
                 **_validation(
+                    fabric,
                     module,
                     wrapped,
                     pipelines.validation,
@@ -169,6 +174,7 @@ def fit(
 
 @torch.no_grad()
 def _validation(
+    fabric: Fabric,
     module: PopdlModule,
     wrapped: Any,
     pipeline: Pipeline,
@@ -183,14 +189,24 @@ def _validation(
     module.eval()
     parts = [
         module.heads.losses(wrapped(*pipeline.batch(part, chosen)), truths[examples])
-        for part, chosen, examples in batches(data, rows, size=batch_size)
+        for number, (part, chosen, examples) in enumerate(batches(data, rows, size=batch_size))
+        if number % fabric.world_size == fabric.global_rank
     ]
-    sums = torch.stack([part.sums for part in parts]).double().sum(dim=0)
-    means = TargetLosses(sums, torch.stack([part.counts for part in parts]).sum(dim=0)).means()
+    none = truths.new_zeros(0, truths.shape[1])
+    sums = torch.stack([part.sums for part in parts]) if parts else none
+    counts = torch.stack([part.counts for part in parts]) if parts else none.long()
+    means = TargetLosses(_sum(fabric, sums.double().sum(dim=0)), _sum(fabric, counts.sum(dim=0))).means()
     return {
         "validation_loss": float(module.heads.total(means)),
         **{f"validation_loss_{name}": float(mean) for name, mean in zip(names, means, strict=True)},
     }
+
+
+def _sum(fabric: Fabric, values: Tensor) -> Tensor:
+    """The sum over all processes that train together."""
+    total = fabric.all_reduce(values, reduce_op="sum")
+    assert isinstance(total, Tensor)
+    return total
 
 
 @contextmanager
@@ -213,9 +229,9 @@ def _curves(folder: Path | None, progress: Progress) -> Iterator[Callable[[Mappi
         yield draw
 
 
-def _bar(num_steps: int, done: int) -> tqdm:
+def _bar(fabric: Fabric, num_steps: int, done: int) -> tqdm:
     """A progress bar where standard error is a terminal; elsewhere the log has a line for each epoch."""
-    return tqdm(total=num_steps, initial=done, unit="step", disable=not sys.stderr.isatty())
+    return tqdm(total=num_steps, initial=done, unit="step", disable=not (sys.stderr.isatty() and fabric.is_global_zero))
 
 
 def _now(fabric: Fabric) -> float:

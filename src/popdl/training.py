@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 
 from popdl import __version__
 from popdl.cards import about_study
@@ -42,6 +41,7 @@ from popdl.model import save_model
 from popdl.module import PopdlModule, PositionScaling, predict_outputs
 from popdl.networks._base import InputShape, describe, network_name
 from popdl.optimization import make_optimizer, make_schedule
+from popdl.processes import make_fabric
 from popdl.realism import fit_reference
 from popdl.scaling import TargetScaling, turns_around
 from popdl.seeds import generator
@@ -78,6 +78,7 @@ def train(
     about: Mapping[str, Any] | None = None,
     simulation: Mapping[str, Any] | None = None,
     num_workers: int = 1,
+    num_devices: int = 1,
 ) -> None:
     """Train a network and write its model file.
 
@@ -114,6 +115,8 @@ def train(
         The config's section, from which fresh examples are simulated where ``training.data`` is `on_the_fly`.
     num_workers
         Processes that simulate them.
+    num_devices
+        Devices that share every batch (:mod:`popdl.processes`). The processes that are started beside this one end here.
 
     Raises
     ------
@@ -122,7 +125,7 @@ def train(
     """
     keep_freed_memory()  # a network's layers take and free the same blocks in every step
     with _reproducible(training.threads), preemptible():
-        fabric = _fabric(training)
+        fabric = make_fabric(training, num_devices=num_devices)
         opened = open_shards(shards)
         data = _data(opened, training, device=fabric.device)
         split = read_splits(splits)["split"].to_numpy()
@@ -220,6 +223,10 @@ def train(
             examples_of = streamed_examples(data, rows["train"], truths, seed=run_seed, batch_size=training.batch_size)
         else:
             examples_of = known_examples(data, rows["train"], truths, seed=run_seed, batch_size=training.batch_size)
+
+        def save(state: Progress) -> None:
+            save_checkpoint(checkpoint, module, optimizer, state, fingerprint=fingerprint)
+
         with examples_of as examples:
             fit(
                 fabric,
@@ -234,9 +241,11 @@ def train(
                 names=scaling.names,
                 training=training,
                 run_seed=run_seed,
-                tensorboard=tensorboard,
-                save=lambda state: save_checkpoint(checkpoint, module, optimizer, state, fingerprint=fingerprint),
+                tensorboard=tensorboard if fabric.is_global_zero else None,
+                save=save if fabric.is_global_zero else lambda state: None,
             )
+        if not fabric.is_global_zero:
+            raise SystemExit(0)
 
         module.load_state_dict(progress.best_weights)
         outputs = predict_outputs(module, data, rows["validation"], batch_size=training.batch_size)
@@ -287,14 +296,6 @@ def _data(shards: Sequence[Shard], training: Training, *, device: torch.device) 
     data = OnDisk(shards, part_size=part_size, device=device)
     log.info("%d examples stay on disk; at most %d of them are in memory at once.", data.num_examples, 2 * part_size)
     return data
-
-
-def _fabric(training: Training) -> Fabric:
-    cuda = torch.cuda.is_available()
-    bf16 = training.precision == "bf16" or (training.precision == "auto" and cuda and torch.cuda.is_bf16_supported())
-    fabric = Fabric(accelerator="cuda" if cuda else "cpu", devices=1, precision="bf16-mixed" if bf16 else "32-true")
-    fabric.launch()
-    return fabric
 
 
 @contextmanager
