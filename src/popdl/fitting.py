@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -133,7 +132,6 @@ def fit(
                 **_validation(
                     fabric,
                     module,
-                    wrapped,
                     pipelines.validation,
                     data,
                     validation,
@@ -176,7 +174,6 @@ def fit(
 def _validation(
     fabric: Fabric,
     module: PopdlModule,
-    wrapped: Any,
     pipeline: Pipeline,
     data: PackedData | OnDisk,
     rows: Tensor,
@@ -187,11 +184,14 @@ def _validation(
 ) -> dict[str, float]:
     """Losses over the validation split, in evaluation mode."""
     module.eval()
-    parts = [
-        module.heads.losses(wrapped(*pipeline.batch(part, chosen)), truths[examples])
-        for number, (part, chosen, examples) in enumerate(batches(data, rows, size=batch_size))
-        if number % fabric.world_size == fabric.global_rank
-    ]
+    with (
+        fabric.autocast()
+    ):  # the bare module: the wrapped one waits for the other processes, which may have a batch less
+        parts = [
+            module.heads.losses(module(*pipeline.batch(part, chosen)), truths[examples])
+            for number, (part, chosen, examples) in enumerate(batches(data, rows, size=batch_size))
+            if number % fabric.world_size == fabric.global_rank
+        ]
     none = truths.new_zeros(0, truths.shape[1])
     sums = torch.stack([part.sums for part in parts]) if parts else none
     counts = torch.stack([part.counts for part in parts]) if parts else none.long()

@@ -12,7 +12,6 @@ import logging
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment
-from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, distributed
 from torch.distributed.nn.functional import all_reduce
 
@@ -38,8 +37,7 @@ def make_fabric(training: Training, *, num_devices: int = 1) -> Fabric:
         accelerator="cuda" if cuda else "cpu",
         devices=num_devices,
         precision="bf16-mixed" if bf16 else "32-true",
-        # Buffers are those of the whole batch in every process already.
-        strategy=DDPStrategy(broadcast_buffers=False) if num_devices > 1 else "auto",
+        strategy="ddp" if num_devices > 1 else "auto",
         # One task of SLURM starts the others by itself.
         plugins=[LightningEnvironment()] if num_devices > 1 else None,
     )
