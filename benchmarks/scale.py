@@ -1,6 +1,6 @@
 """Peak memory of every step of a study with many examples of 50 x 400, as JSON lines; each step is a process of its own.
 
-    python benchmarks/scale.py [--examples 50000] [--shard-size 5000] [--in-memory N] [--write docs/performance.md]
+    python benchmarks/scale.py [--examples 50000] [--shard-size N] [--in-memory N] [--write docs/performance.md]
 
 Nothing is simulated: a generator fills one shard of raw genotypes, which is encoded, and from its examples fills all encoded shards.
 The network is tiny and sees every example once, from memory and from disk. `above_mb` is the peak less that of the same step on 200
@@ -62,9 +62,13 @@ def raw_shard(study: Any, path: Path) -> None:
 
     random, size = np.random.default_rng(1), study.simulation.shard_size
     counts = random.poisson(NUM_SITES, size)
-    frequencies = 1 / NUM_HAPLOTYPES ** random.random((counts.sum(), 1))
+    genotypes = np.empty((counts.sum(), NUM_HAPLOTYPES), dtype=np.int8)
+    for rows in np.array_split(np.arange(len(genotypes)), size):
+        genotypes[rows] = random.random((len(rows), NUM_HAPLOTYPES)) < 1 / NUM_HAPLOTYPES ** random.random(
+            (len(rows), 1)
+        )
     arrays = {
-        "genotypes": (random.random((counts.sum(), NUM_HAPLOTYPES), dtype=np.float32) < frequencies).astype(np.int8),
+        "genotypes": genotypes,
         "positions": np.concatenate([np.sort(random.random(count)) * 1e6 for count in counts]),
         "offsets": np.concatenate([[0], counts.cumsum()]),
         "parameters": np.stack([random.uniform(5e3, 5e4, size), random.uniform(5e3, 5e4, size), random.choice([100.0, 2000.0], size)], axis=1),
@@ -188,7 +192,7 @@ def write(path: Path, text: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--examples", type=int, default=50_000)
-    parser.add_argument("--shard-size", type=int, default=5_000)
+    parser.add_argument("--shard-size", type=int, help="default: 200 shards, of 500 examples at least")
     parser.add_argument(
         "--in-memory", type=int, help="examples in memory where training streams (default: a fifth of all)"
     )
@@ -197,6 +201,7 @@ def main() -> None:
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.in_memory = options.in_memory or options.examples // 5
+    options.shard_size = options.shard_size or max(500, options.examples // 200)
     if options.step:
         run_step(options)
         return
