@@ -130,8 +130,8 @@ def test_a_map_of_another_chromosome_and_windows_of_two_are_refused(tmp_path, rh
     assert not (tmp_path / "bins.tsv").exists()
 
 
-def study_with(folder, applications):
-    return build_study({**yaml.safe_load(study_text(study(folder))), "applications": applications})
+def study_with(applications):
+    return build_study({**yaml.safe_load(study_text(study())), "applications": applications})
 
 
 def with_map(**changes):
@@ -155,21 +155,21 @@ def with_map(**changes):
 )
 def test_a_comparison_that_fits_nothing_is_refused(tmp_path, changes, message):
     with pytest.raises(PopdlError, match=message):
-        study_with(tmp_path, with_map(**changes))
+        study_with(with_map(**changes))
 
 
 def test_windows_by_sites_are_refused(tmp_path):
     applications = with_map()
     applications["ceu"]["windows"] = {"sites": 400}
     with pytest.raises(PopdlError, match=r"compare: a map is compared with windows of one length; give windows\.size"):
-        study_with(tmp_path, applications)
+        study_with(applications)
 
 
 @pytest.mark.parametrize(("contig", "message"), [("20", None), ("chr2", "is of chr2, but the genome is of 20")])
 def test_a_check_reads_the_map(tmp_path, contig, message):
     applications = with_map(map=str(write_map(tmp_path / "map.txt", contig=contig)))
     applications["ceu"] |= {"regions": ["20:1-4000000"], "vcf": str(tmp_path / "none.vcf.gz")}
-    made_up = study_with(tmp_path, applications)
+    made_up = study_with(applications)
     found = check_application(made_up.applications["ceu"], encoder=Encoder.of(made_up))
     assert len(found) == 1 + bool(message) and (message is None or message in found[-1])
 
@@ -177,7 +177,7 @@ def test_a_check_reads_the_map(tmp_path, contig, message):
 def test_figure_and_report_show_what_the_tables_say(tmp_path):
     step = 1_000_000
     applications = with_map(map=str(write_map(tmp_path / "map.txt", rates=RATES[:5] * 2, step=step)))
-    made_up = study_with(tmp_path, applications)
+    made_up = study_with(applications)
     folder = tmp_path / "results" / "fabricated"
     results = fabricate(folder, made_up, errors=ERRORS, num_test=100)
     files = {name: results.application("ceu") / f"{name}.windows.tsv" for name in ERRORS if "/" in name}

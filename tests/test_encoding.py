@@ -181,7 +181,22 @@ def test_crops_keep_a_run_of_usable_sites(
     assert not example.positions[example.num_sites :].any()  # type: ignore[index]
 
 
-@pytest.mark.parametrize(("crop", "start"), [("start", 0), ("centre", 350)])
+@pytest.mark.parametrize(
+    ("positions", "first"),
+    [
+        ([10, 20, 30, 40, 50, 60, 510, 520, 530], 4),  # two before the middle and three after it
+        ([10, 20, 480, 490, 500, 510, 520, 530, 540], 2),  # a site in the middle lies after it
+        ([10, 20, 30, 40, 50, 60, 70, 80, 510], 4),  # too few after it
+        ([490, 510, 520, 530, 540, 550, 560, 570, 580], 0),
+    ],
+)
+def test_midpoint_keeps_the_sites_round_the_middle_in_bp(positions: list[float], first: int) -> None:
+    genotypes = np.tile(np.array([0, 0, 0, 0, 0, 1], dtype=np.int8), (9, 1))
+    example = encoder(crop="midpoint", positions="absolute").encode(genotypes, np.array(positions), generator())
+    assert example.positions.tolist() == positions[first : first + 5]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("crop", "start"), [("start", 0), ("centre", 350), ("midpoint", 350)])
 def test_crop_to_length_is_exact(crop: str, start: int) -> None:
     positions = np.array([0.0, 299, 300, 349, 350, 649, 650, 999])
     genotypes = np.tile(np.array([0, 0, 0, 0, 0, 1], dtype=np.int8), (8, 1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -24,6 +26,22 @@ VARIANTS = {
     },
     "flagel": {"filters": [8, 8], "dropout": 0.0},
     "flagel_untransposed": {"name": "flagel", "filters": [8, 8], "along": "haplotypes", "pool": [1, 2], "dropout": 0.0},
+    "haplotype_blocks": {
+        "block": 4,
+        "num_lengths": 2,
+        "num_distances": 3,
+        "per_site": [6],
+        "filters": [8],
+        "dropout": 0.0,
+    },
+    "haplotype_blocks_long": {
+        "name": "haplotype_blocks",
+        "block": 16,
+        "num_lengths": 4,
+        "num_distances": 0,
+        "head": [],
+        "dropout": 0.0,
+    },
     "mlp": {"widths": [8]},
     "cnn": {"filters": [4, 8]},
     "cnn_whole": {"name": "cnn", "filters": [4], "width": 2, "stride": 1, "pool": 1, "head": []},
@@ -45,6 +63,17 @@ VARIANTS = {
     "definetti_bare": {"name": "definetti", "phi": [], "g": ["mean"], "h": [["conv", 3, 4], ["fc", 8]]},
     "site_pairs": {"num_distances": 4, "per_pair": [8, 4], "head": [8]},
     "site_pairs_bare": {"name": "site_pairs", "num_distances": 9, "per_pair": [8], "head": []},
+    "site_pairs_stretches": {
+        "name": "site_pairs",
+        "num_distances": 12,
+        "spacing": "even",
+        "stretches": 7,
+        "four_gametes": True,
+        "per_pair": [8, 4],
+        "head": [16],
+    },
+    "haplotype_pairs": {"block": 4, "num_lengths": 3, "per_haplotype": [6, 6], "after_pool": [8], "head": [8]},
+    "haplotype_pairs_bare": {"name": "haplotype_pairs", "block": 1, "num_lengths": 1, "per_haplotype": [4], "head": []},
     "spidna": {"num_blocks": 3, "num_features": 8},
     "spidna_instance": {"name": "spidna", "num_blocks": 3, "num_features": 8, "normalisation": "instance"},
     "spidna_adaptive": {"name": "spidna", "num_blocks": 3, "num_features": 8, "normalisation": "adaptive"},
@@ -337,6 +366,97 @@ def test_site_pairs_read_linkage_and_nothing_else_of_alleles():
     assert not torch.allclose(network(moved, positions, mask), before)
 
 
+@pytest.mark.parametrize("num_haplotypes", [6, 300])
+def test_haplotype_blocks_count_haplotypes_as_a_loop_does(num_haplotypes):
+    shape = InputShape(num_haplotypes, 33, has_positions=True)
+    network = build("haplotype_blocks", {"block": 4, "num_lengths": 3}, shape)
+    genotypes, _, mask = batch(shape, (33, 18))
+    padded, real = (torch.nn.functional.pad(values, (0, 3)) for values in (genotypes, mask))
+    found = network._haplotypes(padded, real, real.unflatten(1, (-1, 4)).all(dim=2))
+    for length, channels in enumerate(found):
+        num_sites, first = 4 * 2**length, (2**length - 1) // 2
+        for example in range(2):
+            for number in range((36 - num_sites) // 4 + 1):
+                part = slice(4 * number, 4 * number + num_sites)
+                rows = [tuple(row) for row in (padded[example, :, part] > 0).int().tolist()]
+                shares = [rows.count(row) / num_haplotypes for row in rows]
+                expected = [np.log(np.mean(shares) + 1e-3), max(shares), np.mean(np.square(shares))]
+                if not real[example, part].all():
+                    expected = [0.0, 0.0, 0.0]
+                np.testing.assert_allclose(channels[example, :, first + number], expected, rtol=1e-5)
+
+
+def test_haplotype_blocks_tell_left_from_right():
+    """The mirror image of a window is another window; what networks that average over the window see of it is the same."""
+    network = make("haplotype_blocks").eval()
+    genotypes, positions, mask = batch(num_sites=(33, 33), seed=3)
+    genotypes[:, 1:, :8] = genotypes[:, :1, :8]  # one haplotype on the left
+    positions = torch.linspace(-1.7, 1.7, 33).expand(2, 33)
+    mirrored = network(genotypes.flip(2), -positions.flip(1), mask)
+    assert not torch.allclose(mirrored, network(genotypes, positions, mask), atol=1e-3)
+
+
+def test_haplotype_blocks_need_haplotypes():
+    with pytest.raises(PopdlError, match=r"networks\.haplotype_blocks: this network compares haplotypes"):
+        build("haplotype_blocks", {}, InputShape(6, 33, has_positions=True, frequencies=True))
+
+
+LINKED = {"num_distances": 32, "spacing": "even", "stretches": 4, "four_gametes": True, "per_pair": [1], "head": []}
+
+
+def gametes(columns: np.ndarray, distance: int) -> list[float]:
+    """The rarest gamete of each pair of neighbours at a distance, counted one by one."""
+    found = []
+    for first, second in zip(columns.T[:-distance], columns.T[distance:], strict=True):
+        counts = [np.sum((first == a) & (second == b)) for a in (0, 1) for b in (0, 1)]
+        found.append(math.log2(1 + min(counts)) / 2)
+    return found
+
+
+def test_site_pairs_average_what_they_are_told_in_every_stretch():
+    """Without layers, the features are the averages themselves."""
+    shape = InputShape(num_haplotypes=6, max_sites=9, has_positions=False)
+    network = build("site_pairs", LINKED, shape).eval()
+    with torch.no_grad():
+        network.per_pair[0].weight.copy_(torch.tensor([0.0, 0, 0, 0, 1]).reshape(1, 5, 1))
+        network.per_pair[0].bias.zero_()
+    genotypes, _, mask = batch(shape, num_sites=(9, 7))
+    found = network(genotypes, None, mask).detach().numpy()
+    for row, number in enumerate((9, 7)):
+        expected = [math.log(number / 9)]
+        for distance in range(1, 9):
+            values = gametes(genotypes[row].clamp(min=0).numpy(), distance)
+            stretch = [int((first + distance / 2) / 9 * 4) for first in range(9 - distance)]
+            for part in sorted(set(stretch)):
+                inside = [
+                    value for first, value in enumerate(values) if stretch[first] == part and first + distance < number
+                ]
+                expected.append(np.mean(inside) if inside else 0.0)
+        np.testing.assert_allclose(found[row], expected, atol=1e-6)
+
+
+def test_site_pairs_add_up_distances():
+    """They are given standardised log(1 + distance in bp), and know the distance in bp of any two sites but for one factor."""
+    shape = InputShape(num_haplotypes=6, max_sites=9, has_positions=True, distances=True)
+    network = build("site_pairs", {"num_distances": 2, "per_pair": [1], "head": []}, shape).eval()
+    genotypes, _, mask = batch(shape, num_sites=(9, 7))
+    steps = torch.randint(1, 5000, (2, 9)).double()
+    with torch.no_grad():
+        network.per_pair[0].weight.copy_(torch.tensor([0.0, 0, 0, 0, 1, 0]).reshape(1, 6, 1))
+        network.per_pair[0].bias.fill_(10.0)  # so that ReLU cuts nothing off
+        network.spread.fill_(1.5)
+    found = network(genotypes, ((steps.log1p() - 6) / 1.5 * mask).float(), mask).detach()
+    for row, number in enumerate((9, 7)):
+        ends = (steps[row, :number] + 1).cumsum(0)
+        expected = [10 + ((ends[step:] - ends[:-step]).log() - 6).mean() for step in (1, 2)]
+        torch.testing.assert_close(found[row, 1:].double(), torch.stack(expected), rtol=1e-5, atol=1e-5)
+
+
+def test_individuals_have_no_gametes():
+    with pytest.raises(PopdlError, match="four_gametes: individuals and populations have no gametes"):
+        build("site_pairs", {"four_gametes": True}, InputShape(6, 33, has_positions=True, frequencies=True))
+
+
 def test_site_pairs_need_a_pair():
     with pytest.raises(PopdlError, match="a pair needs 2 sites, found 1"):
         build("site_pairs", {}, InputShape(6, 1, has_positions=True))
@@ -351,7 +471,7 @@ def test_every_published_network_says_what_to_cite() -> None:
         "custom_cnn": "Sanchez T. et al. (2021)",
         "spidna": "Sanchez T. et al. (2021)",
     }
-    unpublished = {"cnn", "mlp", "site_pairs"}
+    unpublished = {"cnn", "haplotype_blocks", "haplotype_pairs", "mlp", "site_pairs"}
     assert {*sources, *unpublished} == set(plugins.known("networks")), "a new network belongs to one or the other"
     for name in plugins.known("networks"):
         citation = settings_of(name, {})[0].citation

@@ -78,6 +78,16 @@ def test_corners_are_the_ends_of_the_prior(root: Path) -> None:
     assert {corner["event_size"] for corner in corners} == {5000, 50000}  # `within` holds at the corners too
 
 
+def test_corners_follow_the_references_of_priors(root: Path) -> None:
+    """`over` and `plus` hold at the corners as in draws: the two changes of size stand in their order."""
+    simulation = load_study(root / "config/three_epoch.yaml").simulation
+    corners = list(planning._corners(simulation.priors))
+    assert {corner["time_1"] for corner in corners} == {1e6 / 100, 1e6 / 40000, 3.49999e7 / 100, 3.49999e7 / 40000}
+    for corner in corners:
+        between = (corner["time_2"] - corner["time_1"]) * corner["size_0"]
+        assert between == pytest.approx(1e4) or between == pytest.approx(3.5e7)
+
+
 def test_plan_of_a_small_study() -> None:
     plan = plan_study(study(), seconds=60)
     assert plan.num_examples == 100

@@ -11,7 +11,7 @@ from test_evaluation import ERRORS
 from popdl.errors import PopdlError
 from popdl.plots import style
 from popdl.plots.figures import make_figures
-from popdl.plots.genome_track import genome_coordinates, genome_track
+from popdl.plots.genome_track import genome_coordinates, genome_track, probability_track, statistic_track
 from popdl.plots.parity import DOT, FEW, LARGEST_DOT, MANY, parity
 from popdl.plots.priors import prior_bins
 from popdl.plots.realism import LIMIT, MAX_ROWS, realism, realism_rows
@@ -31,7 +31,8 @@ def ax():
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     folder = tmp_path_factory.mktemp("drawn")
-    made_up = study()
+    both = {"applications": ["simulated_genome", "ceu"], "statistics": ["h12", "tajimas_d"]}
+    made_up = study(scans={"both": both})
     results = fabricate(folder / "fabricated", made_up, errors=ERRORS, num_test=120)
     make_figures(results=results.folder, study=made_up, output=results.figures)
     return results
@@ -42,7 +43,7 @@ def test_every_figure_has_its_numbers(drawn):
     assert pictures == {path.stem for path in drawn.figures.glob("*.tsv")}
     assert pictures == {
         "priors", "training", "parity_exchangeable_0", "parity_cnn_0", "baselines", "calibration",
-        "genome_simulated_genome", "genome_ceu", "realism_simulated_genome", "realism_ceu",
+        "genome_simulated_genome", "genome_ceu", "realism_simulated_genome", "realism_ceu", "scan_both",
     }  # fmt: skip
     for path in drawn.figures.glob("*.png"):
         assert path.read_bytes()[:4] == b"\x89PNG" and path.stat().st_size > 10_000
@@ -160,6 +161,81 @@ def windows():
             "outside_domain": [False, False, True],
         }
     )
+
+
+def test_a_scan_has_the_statistics_of_each_window(drawn):
+    table = pd.read_csv(drawn.figures / "scan_both.tsv", sep="\t", na_values=".")
+    for application, part in table.groupby("application"):
+        rows = pd.read_csv(drawn.application(application) / "realism.tsv", sep="\t", na_values=".")
+        expected = rows[rows["statistic"] == "h12"]["value"].to_numpy()
+        predicted = part["recent_size"].notna().to_numpy()
+        np.testing.assert_allclose(part["h12"].to_numpy()[predicted], expected[predicted])
+        assert part["h12"][~predicted].isna().all()
+    assert table.groupby("application")["recent_size"].apply(lambda values: values.isna().sum()).to_dict() == {
+        "ceu": 1,
+        "simulated_genome": 0,
+    }
+
+
+def test_a_scan_needs_the_same_contigs(drawn, tmp_path):
+    from dataclasses import replace
+
+    from popdl.config.study import load_study
+    from popdl.outcomes import read_outcomes
+    from popdl.plots.figures import _scan
+
+    outcomes = read_outcomes(drawn.folder, load_study(drawn.config))
+    moved = {name: table.assign(contig="21") for name, table in outcomes.windows["ceu"].items()}
+    with pytest.raises(PopdlError, match=r"scans\.both: ceu has windows on \['21'\], but simulated_genome on \['20'\]"):
+        _scan(replace(outcomes, windows={**outcomes.windows, "ceu": moved}), "both", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("scan", "message"),
+    [
+        ({"applications": ["ceuu"]}, r"scans\.lct\.applications: there is no application 'ceuu'; did you mean 'ceu'"),
+        (
+            {"applications": ["ceu"], "statistics": ["H12"]},
+            r"scans\.lct\.statistics: 'H12' is not known; did you mean 'h12'",
+        ),
+        ({"applications": []}, r"scans\.lct\.applications: expected at least 1"),
+    ],
+)
+def test_a_scan_of_what_is_not_there_is_refused(tmp_path, scan, message):
+    with pytest.raises(PopdlError, match=message):
+        study(scans={"lct": scan})
+
+
+def overlapping():
+    start = np.array([0, 100_000, 200_000, 600_000])
+    table = pd.DataFrame(
+        {"contig": "2", "start": start, "end": start + 200_000, "outside_domain": [False, True, False, False]}
+    )
+    return table.assign(t=["a", "b", "b", None], t_p_a=[0.7, 0.2, 0.1, np.nan], t_p_b=[0.3, 0.8, 0.9, np.nan])
+
+
+def test_windows_that_overlap_are_drawn_side_by_side(ax):
+    placed, _ = genome_coordinates(overlapping())
+    np.testing.assert_allclose(placed["from"], [0.05, 0.15, 0.25, 0.6])
+    np.testing.assert_allclose(placed["to"], [0.15, 0.25, 0.35, 0.8])
+    probability_track(overlapping(), ax, target="t", described={"label": "T", "classes": ["a", "b"]})
+    bars = [patch for patch in ax.patches if patch.get_hatch() is None]
+    for place, heights in ((0.1, [0.7, 0.3]), (0.2, [0.2, 0.8]), (0.3, [0.1, 0.9]), (0.5, [])):
+        over = [bar.get_height() for bar in bars if bar.get_x() <= place < bar.get_x() + bar.get_width()]
+        np.testing.assert_allclose(over, heights)
+    assert len([patch for patch in ax.patches if patch.get_hatch()]) == 1, "one window lies outside the training domain"
+
+
+def test_a_statistic_stops_where_it_is_missing_and_marks_what_lies_outside(ax):
+    table = overlapping().assign(value=[0.1, 0.4, np.nan, 0.2])
+    levels = {1.0: 0.0, 25.0: 0.1, 75.0: 0.2, 99.0: 0.5}
+    statistic_track({"ceu": table, "yri": table.assign(value=0.0)}, ax, statistic="h12", simulated=levels)
+    line, inside, outside = ax.lines[:3]
+    np.testing.assert_allclose(line.get_ydata(), [0.1, 0.4, np.nan, 0.2])
+    np.testing.assert_allclose(line.get_xdata(), [0.1, 0.2, 0.3, 0.7])
+    assert outside.get_xdata().tolist() == [0.2] and outside.get_markerfacecolor() == "white"
+    assert inside.get_markerfacecolor() == line.get_color() != ax.lines[3].get_color()
+    assert [patch.get_height() for patch in ax.patches] == pytest.approx([0.5, 0.1]), "the range of the simulations"
 
 
 def test_contigs_lie_one_after_the_other():

@@ -20,6 +20,7 @@ from popdl.loader import PackedData
 from popdl.model import load_model, read_card
 from popdl.networks._base import InputShape, build, check
 from popdl.networks.exchangeable import Exchangeable
+from popdl.networks.haplotype_pairs import HaplotypePairs
 from popdl.prediction import predict_arrays
 from popdl.study_check import check_study
 from popdl.transforms._pipeline import Pipelines
@@ -32,7 +33,9 @@ VARIANTS = {
     "exchangeable_sites": {"name": "exchangeable", "per_haplotype": [], "after_pool": [], "head": []},
     "definetti": {"phi": [["conv", 3, 4]], "g": ["mean", ["attention", 2]], "h": [["conv", 3, 4], ["fc", 8]]},
     "definetti_dense": {"name": "definetti", "phi": [["fc", 6]], "g": ["sort", ["top_k", 3], ["moments", 1, 2]]},
+    "haplotype_pairs": {"block": 4, "num_lengths": 3, "per_haplotype": [6, 6], "after_pool": [8], "head": [8]},
     "site_pairs": {"per_pair": [6], "head": []},
+    "haplotype_blocks": {"block": 4, "num_lengths": 2, "per_site": [6], "filters": [8]},
     "definetti_bare": {"name": "definetti", "phi": [], "g": ["mean"], "h": [["fc", 8]]},
 }
 
@@ -128,6 +131,52 @@ def test_haplotypes_are_compared_within_populations_and_between() -> None:
     assert (found[0] > found.min()).sum() > 3
 
 
+@pytest.mark.parametrize("shape", [SHAPE, replace(SHAPE, populations=())], ids=["two", "one"])
+def test_distances_of_haplotypes_are_those_of_a_plain_loop(shape: InputShape) -> None:
+    block, num_lengths = 4, 3
+    network = build("haplotype_pairs", {"block": block, "num_lengths": num_lengths}, shape)
+    assert isinstance(network, HaplotypePairs)
+    genotypes, _, mask = batch()
+    counts = shape.populations or (8,)
+    own = [index for index, count in enumerate(counts) for _ in range(count)]
+    expected = np.zeros((4, 2 * len(counts) * (1 + num_lengths) + len(counts), 8, 12))
+    for example, haplotype, place in np.ndindex(4, 8, 12):
+        num_sites = int(mask[example].sum())
+        windows = [slice(0, num_sites)] + [slice(4 * place, 4 * place + (block << k)) for k in range(num_lengths)]
+        values = expected[example, :, haplotype, place]
+        for number, window in enumerate(windows):
+            if window.stop > num_sites:
+                continue  # not full of sites
+            apart = (genotypes[example, :, window] != genotypes[example, haplotype, window]).float().mean(dim=1)
+            others = [group for group in range(len(counts)) if group != own[haplotype]]
+            for rank, group in enumerate([own[haplotype], *others]):
+                found = [float(apart[i]) for i in range(8) if own[i] == group and i != haplotype]
+                first = 2 * len(counts) * number + 2 * rank
+                values[first : first + 2] = np.sqrt([min(found), np.mean(found)])
+        values[own[haplotype] - len(counts)] = 1
+    np.testing.assert_allclose(network._distances(genotypes, mask), expected, atol=1e-6)
+    assert (expected[0, 2 * len(counts) :: 2] == 0).any() and expected.max() <= 1
+
+
+def test_a_population_of_one_haplotype_has_no_pairs() -> None:
+    shape = InputShape(num_haplotypes=3, max_sites=48, has_positions=False, populations=(2, 1))
+    network = build("haplotype_pairs", {"block": 4}, shape)
+    genotypes, _, mask = batch(replace(SHAPE, has_positions=False))
+    assert torch.isfinite(network(genotypes[:, :3], None, mask)).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_lengths": 4}, r"longest of 4 windows from 8 sites \(block\) on has 64, and examples have 48"),
+        ({"num_lengths": 2, "after_pool": [0]}, "after_pool, head: expected positive widths"),
+    ],
+)
+def test_haplotype_pairs_refuse(options, message) -> None:
+    with pytest.raises(PopdlError, match=message):
+        build("haplotype_pairs", options, SHAPE)
+
+
 @pytest.mark.parametrize("pool", ["max", "mean", "sum", "sort", ["top_k", 2], ["moments", 1, 3]])
 def test_definetti_pools_each_population(pool) -> None:
     network = build("definetti", {"phi": [], "g": [pool], "h": []}, replace(SHAPE, has_positions=False))
@@ -142,9 +191,10 @@ def test_top_k_needs_as_many_in_each_population() -> None:
         build("definetti", {"g": [["top_k", 4]]}, SHAPE)
 
 
-def test_exchangeable_does_not_take_frequencies() -> None:
+@pytest.mark.parametrize("name", ["exchangeable", "haplotype_pairs"])
+def test_networks_that_compare_haplotypes_do_not_take_frequencies(name) -> None:
     with pytest.raises(PopdlError, match=r"compares haplotypes, and `transforms` makes rows of individuals"):
-        build("exchangeable", {}, replace(SHAPE, frequencies=True))
+        build(name, {}, replace(SHAPE, frequencies=True))
 
 
 # Studies and cards.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from popdl import plugins
 from popdl.config.encoding import Encoding
 from popdl.encoding import Encoder
 from popdl.transforms._base import Examples, Form, View
+from popdl.transforms.sort import Sort
 from popdl.transforms.subsample import Subsample
 
 CASES: list[tuple[str, dict[str, Any]]] = [
@@ -181,6 +183,31 @@ def test_sorting_is_the_encodings_for_any_number_of_haplotypes(num_haplotypes: i
         assert torch.equal(found.genotypes[1], found.genotypes[0]), "the order given must not matter"
 
 
+@pytest.mark.parametrize("by", ["similarity", "frequency"])
+def test_individuals_are_sorted_by_their_shares(by: str) -> None:
+    """Against a loop over pairs; with few sites there are ties, and the order given must not matter."""
+    form = replace(FORM, num_haplotypes=6, fewest_haplotypes=6, ploidy=1, frequencies=True, max_sites=10)
+    random = np.random.default_rng(3)
+    for num_sites in (1, 4, 10):
+        shares = random.integers(-1, 5, (6, 10)) / 4
+        shares[shares < 0], shares[:, num_sites:] = -1, 0
+        batch = torch.from_numpy(np.stack([shares, shares[random.permutation(6)]])).float()
+        examples = Examples(batch, torch.zeros(2, 10), (torch.arange(10) < num_sites).expand(2, -1))
+        found = Sort(Sort.Settings(by=by), form)(examples, None).genotypes
+        assert torch.equal(found[0], found[1])
+        assert sorted(found[0].tolist()) == sorted(batch[0].tolist())
+        rows = found[0, :, :num_sites].double().numpy()
+        if by == "frequency":
+            assert np.all(np.diff(np.maximum(rows, 0).sum(axis=1)) <= 1e-9)
+            continue
+        distances = np.ones((6, 6))
+        for i, j in np.ndindex(6, 6):
+            both = (rows[i] >= 0) & (rows[j] >= 0)
+            distances[i, j] = np.abs(rows[i] - rows[j])[both].mean() if both.any() else 1.0
+        medoids = np.flatnonzero(np.isclose(distances.sum(axis=1), distances.sum(axis=1).min()))
+        assert any(np.all(np.diff(distances[medoid]) >= -1e-9) for medoid in medoids)
+
+
 # Bad options and batches that a transform cannot take.
 
 
@@ -231,7 +258,7 @@ def test_sorting_is_the_encodings_for_any_number_of_haplotypes(num_haplotypes: i
         *(
             (name, options, {"frequencies": True}, "it takes haplotypes, found rows of individuals or populations")
             for name, options in CASES
-            if name not in ("crop", "rotate", "reformat", "concat", "product")
+            if name not in ("crop", "rotate", "reformat", "sort", "concat", "product")
         ),
     ],
 )

@@ -269,7 +269,7 @@ class Encoder:
         if self.settings.crop_length is not None:
             length = self.settings.crop_length
         num_sites = min(len(window.positions), self.settings.max_sites)
-        first = self._first_kept(len(window.positions) - num_sites, generator)
+        first = self._first_site(window.positions, num_sites, length, generator)
         chosen = slice(first, first + num_sites)
         haplotypes = np.ascontiguousarray(window.genotypes[chosen].T)
         array = np.zeros((self.num_haplotypes, self.settings.max_sites), dtype=np.int8)
@@ -318,7 +318,17 @@ class Encoder:
         """How many of ``surplus`` sites or bp are cut from the left."""
         if surplus == 0 or self.settings.crop == "start":
             return 0
-        return surplus // 2 if self.settings.crop == "centre" else int(generator.integers(surplus + 1))
+        return int(generator.integers(surplus + 1)) if self.settings.crop == "random" else surplus // 2
+
+    def _first_site(
+        self, positions: np.ndarray, num_sites: int, sequence_length: float, generator: np.random.Generator
+    ) -> int:
+        """Number of the first of ``num_sites`` sites that are kept."""
+        surplus = len(positions) - num_sites
+        if self.settings.crop != "midpoint":
+            return self._first_kept(surplus, generator)
+        before = int(np.searchsorted(positions, sequence_length / 2))
+        return min(max(before - num_sites // 2, 0), surplus)
 
     def _order(self, haplotypes: np.ndarray) -> np.ndarray:
         """The order in which haplotypes are written; it depends on what they carry, never on how they were given.

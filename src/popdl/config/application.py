@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from popdl.config.base import Section
+from popdl.config.base import Section, suggestion
+from popdl.genome_builds import canonical
+from popdl.simulators._base import RecombinationMap
 
-__all__ = ["Application", "Comparison", "Samples", "SimulatedGenome", "Windows"]
+if TYPE_CHECKING:
+    from popdl.config.study import Study
+
+__all__ = ["Application", "Comparison", "Samples", "SimulatedGenome", "Windows", "application_problems"]
 
 
 class Samples(Section):
@@ -140,3 +145,94 @@ def parse_region(region: str) -> tuple[str, int | None, int | None]:
     if not (contig and dash and start.isdigit() and end.isdigit() and 1 <= int(start) <= int(end)):
         raise ValueError(f"expected contig or contig:start-end with 1 ≤ start ≤ end, found {region!r}")
     return contig, int(start), int(end)
+
+
+def application_problems(application: Application, study: Study) -> list[str]:
+    """What of an application does not fit the rest of a config.
+
+    Parameters
+    ----------
+    application
+        One of the section.
+    study
+        The config; a recombination map of its simulation must be of the build of the genome.
+
+    Returns
+    -------
+    list of str
+        Each begins with a key of the application.
+    """
+    problems = []
+    length, windows = study.source.sequence_length, application.windows
+    if windows.size is not None:
+        if study.encoding.crop_length is None and windows.size != length:
+            problems.append(
+                f"windows.size: {windows.size:g} bp, but the networks are trained on {length:g} bp ({study.section}.sequence_length); "
+                "make them equal, or set encoding.crop_length"
+            )
+        elif study.encoding.crop_length is not None and windows.size < study.encoding.crop_length:
+            problems.append(
+                f"windows.size: {windows.size:g} bp is shorter than encoding.crop_length ({study.encoding.crop_length:g})"
+            )
+    else:
+        assert windows.sites is not None
+        if study.encoding.positions in ("absolute", "relative"):
+            problems.append(
+                f"windows.sites: such windows differ in length, so encoding.positions cannot be {study.encoding.positions}"
+            )
+        if windows.sites < study.encoding.max_sites:
+            problems.append(
+                f"windows.sites: {windows.sites} is fewer than encoding.max_sites ({study.encoding.max_sites})"
+            )
+    if study.encoding.alleles == "derived" and application.ancestral is None and application.simulate is None:
+        problems.append(
+            "ancestral: encoding.alleles is `derived`, so say where ancestral alleles come from: reference or INFO/AA"
+        )
+    if application.ploidy != study.source.ploidy:
+        problems.append(f"ploidy: {application.ploidy}, but {study.section}.ploidy is {study.source.ploidy}")
+    rate = None if study.simulation is None else study.simulation.recombination_rate
+    map_build = rate.build if isinstance(rate, RecombinationMap) else None
+    if map_build and application.build and canonical(map_build) != canonical(application.build):
+        problems.append(
+            f"build: {application.build}, but simulation.recombination_rate.build is {map_build}; use a map of the VCF's build"
+        )
+    problems += _comparison_problems(application, study)
+    if (individuals := application.num_individuals) is not None:
+        haplotypes, needed = individuals * application.ploidy, study.source.total_haplotypes
+        if haplotypes != needed:
+            problems.append(
+                f"samples: {individuals} individuals of ploidy {application.ploidy} are {haplotypes} haplotypes, "
+                f"but the networks are trained on {needed} ({study.section}.num_haplotypes)"
+            )
+    if application.simulate is not None and study.simulation is None:
+        problems.append("simulate: imported data has no simulator; give a `vcf`")
+    elif application.simulate is not None:
+        names = list(study.source.priors)
+        given = application.simulate.parameters
+        problems += [
+            f"simulate.parameters: {name} is missing"
+            for name in names
+            if name not in given and study.source.priors[name].is_random
+        ]
+        problems += [
+            f"simulate.parameters: unknown parameter {name}; {suggestion(name, names)}"
+            for name in given
+            if name not in names
+        ]
+    return problems
+
+
+def _comparison_problems(application: Application, study: Study) -> list[str]:
+    compare = application.compare
+    if compare is None:
+        return []
+    problems = []
+    if compare.target not in study.targets:
+        problems.append(f"compare.target: {compare.target!r} is no target; {suggestion(compare.target, study.targets)}")
+    elif study.targets[compare.target].scale != "log":
+        problems.append(f"compare.target: a rate is compared on a log scale; set targets.{compare.target}.scale to log")
+    if compare.build and application.build and canonical(compare.build) != canonical(application.build):
+        problems.append(
+            f"compare.build: {compare.build}, but the genome is of {application.build}; use a map of the VCF's build"
+        )
+    return problems

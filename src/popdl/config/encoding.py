@@ -22,8 +22,8 @@ class Encoding(Section):
     """`ignore` writes every heterozygote as (1, 0), so that unphased genotypes give the same arrays."""
     sort: Literal["none", "similarity", "frequency"] = "none"
     """Order of haplotypes: as given, by distance to the medoid haplotype (Flagel et al. 2019), or by number of 1s."""
-    crop: Literal["start", "centre", "random"] = "centre"
-    """Which sites are kept of a window that has more than `max_sites`, and which part of one longer than `crop_length`."""
+    crop: Literal["start", "centre", "midpoint", "random"] = "centre"
+    """Which sites are kept of a window that has more than `max_sites`, and which part of one longer than `crop_length`. `centre` keeps the middle ones of all sites; `midpoint` as many on either side of the middle of the window in bp, as for a hotspot that lies there."""
     crop_length: float | None = Field(default=None, gt=0)
     """Keep only this many bp of each window (null: the whole window)."""
     max_sites: int = Field(default=400, ge=2)

@@ -9,21 +9,22 @@ import yaml
 from pydantic import ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 
 from popdl import plugins
-from popdl.config.application import Application
+from popdl.config.application import Application, application_problems
 from popdl.config.base import Section, explain, refusal, suggestion, validate
 from popdl.config.encoding import Encoding
 from popdl.config.published import Published, published_problems
 from popdl.config.reading import INHERITS, NULL_IS_A_VALUE, numbers_from_strings, read_config
+from popdl.config.scan import Scan, scan_problems
 from popdl.config.search import Search
 from popdl.config.training import Evaluation, Splits, Target, Training
 from popdl.config.transforms import Transforms
 from popdl.errors import PopdlError
 from popdl.files import write_text
 from popdl.formats._base import Importer
-from popdl.genome_builds import canonical
 from popdl.layout import baseline_name
-from popdl.simulators._base import RecombinationMap, Simulator
+from popdl.simulators._base import Simulator
 from popdl.statistics import _base as statistics
+from popdl.statistics import names as statistics_names
 
 __all__ = [
     "Source",
@@ -94,6 +95,8 @@ class Study(Section):
     """How predictions are judged."""
     applications: dict[Name, Application] = {}
     """The genomes that the trained networks are applied to."""
+    scans: dict[Name, Scan] = {}
+    """Figures in which several applications are compared along the genome."""
     published: list[Published] = []
     """What others have reported on the same question, shown beside the study's own figures."""
 
@@ -123,7 +126,10 @@ class Study(Section):
             self.published, targets=self.targets, networks=self.networks, baselines=self.baselines
         )
         for name, application in self.applications.items():
-            problems += [f"applications.{name}.{problem}" for problem in self._application_problems(application)]
+            problems += [f"applications.{name}.{problem}" for problem in application_problems(application, self)]
+        problems += scan_problems(
+            self.scans, applications=self.applications, statistics=self._statistics_known() if self.scans else None
+        )
         if self.encoding.crop_length is not None and self.encoding.crop_length > self.source.sequence_length:
             problems.append(
                 f"encoding.crop_length: {self.encoding.crop_length:g} bp is longer than {self.section}.sequence_length ({self.source.sequence_length:g})"
@@ -168,6 +174,15 @@ class Study(Section):
             name = entry if isinstance(entry, str) else entry["name"]
             problems += [f"statistics.{name}.{problem}" for problem in group.problems(self)]
         return problems
+
+    def _statistics_known(self) -> list[str] | None:
+        """Names of the statistics of every window; None if `statistics` is not valid."""
+        try:
+            groups = [statistics.build(statistics.describe(entry)) for entry in self.statistics]
+            derived = self.encoding.alleles == "derived"
+            return statistics_names(self.source.total_haplotypes, derived=derived, groups=groups)
+        except PopdlError:
+            return None
 
     def _target_problems(self) -> list[str]:
         problems = []
@@ -239,85 +254,6 @@ class Study(Section):
                     for word in splits.words(name)
                     if word not in prior.classes
                 ]
-        return problems
-
-    def _application_problems(self, application: Application) -> list[str]:
-        problems = []
-        length, windows = self.source.sequence_length, application.windows
-        if windows.size is not None:
-            if self.encoding.crop_length is None and windows.size != length:
-                problems.append(
-                    f"windows.size: {windows.size:g} bp, but the networks are trained on {length:g} bp ({self.section}.sequence_length); "
-                    "make them equal, or set encoding.crop_length"
-                )
-            elif self.encoding.crop_length is not None and windows.size < self.encoding.crop_length:
-                problems.append(
-                    f"windows.size: {windows.size:g} bp is shorter than encoding.crop_length ({self.encoding.crop_length:g})"
-                )
-        else:
-            assert windows.sites is not None
-            if self.encoding.positions in ("absolute", "relative"):
-                problems.append(
-                    f"windows.sites: such windows differ in length, so encoding.positions cannot be {self.encoding.positions}"
-                )
-            if windows.sites < self.encoding.max_sites:
-                problems.append(
-                    f"windows.sites: {windows.sites} is fewer than encoding.max_sites ({self.encoding.max_sites})"
-                )
-        if self.encoding.alleles == "derived" and application.ancestral is None and application.simulate is None:
-            problems.append(
-                "ancestral: encoding.alleles is `derived`, so say where ancestral alleles come from: reference or INFO/AA"
-            )
-        if application.ploidy != self.source.ploidy:
-            problems.append(f"ploidy: {application.ploidy}, but {self.section}.ploidy is {self.source.ploidy}")
-        rate = None if self.simulation is None else self.simulation.recombination_rate
-        map_build = rate.build if isinstance(rate, RecombinationMap) else None
-        if map_build and application.build and canonical(map_build) != canonical(application.build):
-            problems.append(
-                f"build: {application.build}, but simulation.recombination_rate.build is {map_build}; use a map of the VCF's build"
-            )
-        problems += self._comparison_problems(application)
-        if (individuals := application.num_individuals) is not None:
-            haplotypes, needed = individuals * application.ploidy, self.source.total_haplotypes
-            if haplotypes != needed:
-                problems.append(
-                    f"samples: {individuals} individuals of ploidy {application.ploidy} are {haplotypes} haplotypes, "
-                    f"but the networks are trained on {needed} ({self.section}.num_haplotypes)"
-                )
-        if application.simulate is not None and self.simulation is None:
-            problems.append("simulate: imported data has no simulator; give a `vcf`")
-        elif application.simulate is not None:
-            names = list(self.source.priors)
-            given = application.simulate.parameters
-            problems += [
-                f"simulate.parameters: {name} is missing"
-                for name in names
-                if name not in given and self.source.priors[name].is_random
-            ]
-            problems += [
-                f"simulate.parameters: unknown parameter {name}; {suggestion(name, names)}"
-                for name in given
-                if name not in names
-            ]
-        return problems
-
-    def _comparison_problems(self, application: Application) -> list[str]:
-        compare = application.compare
-        if compare is None:
-            return []
-        problems = []
-        if compare.target not in self.targets:
-            problems.append(
-                f"compare.target: {compare.target!r} is no target; {suggestion(compare.target, self.targets)}"
-            )
-        elif self.targets[compare.target].scale != "log":
-            problems.append(
-                f"compare.target: a rate is compared on a log scale; set targets.{compare.target}.scale to log"
-            )
-        if compare.build and application.build and canonical(compare.build) != canonical(application.build):
-            problems.append(
-                f"compare.build: {compare.build}, but the genome is of {application.build}; use a map of the VCF's build"
-            )
         return problems
 
 

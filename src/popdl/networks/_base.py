@@ -9,7 +9,7 @@ in evaluation). A network keeps its state in parameters and buffers of dtype flo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["InputShape", "Network", "build", "check", "dense", "describe", "network_name", "settings_of"]
 
 
+OPTIONAL = ("populations", "frequencies", "distances")
+"""What a card says of a shape only where there is something to say."""
+
+
 @dataclass(frozen=True)
 class InputShape:
     """The shape of one encoded example."""
@@ -37,6 +41,8 @@ class InputShape:
     """Rows of each population, one after the other; empty where there is one population."""
     frequencies: bool = False
     """Whether rows are individuals or populations, and cells the share of 1s among their alleles, in place of haplotypes and alleles."""
+    distances: bool = field(default=False, compare=False)
+    """Whether positions are distances from the previous site. The encoding says so already: two shapes that differ in this alone are the same."""
 
     @classmethod
     def of(cls, study: Study) -> InputShape:
@@ -47,7 +53,14 @@ class InputShape:
     def after(cls, transforms: Pipeline) -> InputShape:
         """The shape of the largest batch after a list of transforms."""
         form = transforms.seen
-        return cls(form.num_haplotypes, form.max_sites, form.positions != "none", form.populations, form.frequencies)
+        return cls(
+            form.num_haplotypes,
+            form.max_sites,
+            has_positions=form.positions != "none",
+            populations=form.populations,
+            frequencies=form.frequencies,
+            distances=form.positions == "distance",
+        )
 
     @classmethod
     def others(cls, transforms: Pipelines) -> list[InputShape]:
@@ -65,9 +78,16 @@ class InputShape:
         known = {name: shape[name] for name in cls.__dataclass_fields__ if name in shape}
         return cls(**{**known, "populations": tuple(known.get("populations", ()))})
 
+    def check_haplotypes(self) -> None:
+        """For networks that compare haplotypes: raise :class:`ValueError` where rows are something else."""
+        if self.frequencies:
+            raise ValueError(
+                "this network compares haplotypes, and `transforms` makes rows of individuals or populations; use site_pairs, definetti, spidna, or one that reads an order"
+            )
+
     def to_json(self) -> dict[str, Any]:
         shape = {**asdict(self), "populations": list(self.populations)}
-        return {name: value for name, value in shape.items() if value or name not in ("populations", "frequencies")}
+        return {name: value for name, value in shape.items() if value or name not in OPTIONAL}
 
 
 class Network(nn.Module):

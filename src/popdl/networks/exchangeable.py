@@ -87,10 +87,7 @@ class Exchangeable(Network):
 
     def __init__(self, settings: Any, shape: InputShape) -> None:
         super().__init__(settings, shape)
-        if shape.frequencies:
-            raise ValueError(
-                "this network compares haplotypes, and `transforms` makes rows of individuals or populations; use site_pairs, definetti, spidna, or one that reads an order"
-            )
+        shape.check_haplotypes()
         self.counts = shape.populations or (shape.num_haplotypes,)
         num_populations = len(self.counts)
         num_pairs = num_populations * (num_populations + 1) // 2

@@ -14,11 +14,12 @@ from matplotlib.figure import Figure
 
 from popdl.config.study import Study
 from popdl.dataset import open_shards, read_parameters
+from popdl.errors import PopdlError
 from popdl.files import whole, write_text
 from popdl.outcomes import Outcomes, read_outcomes, searched_keys
 from popdl.plots.calibration import coverage, reliability
 from popdl.plots.comparison import comparison_panel
-from popdl.plots.genome_track import genome_track, probability_track
+from popdl.plots.genome_track import genome_track, probability_track, statistic_track
 from popdl.plots.parity import confusion, parity
 from popdl.plots.priors import prior, prior_bins
 from popdl.plots.realism import realism, realism_rows
@@ -76,6 +77,8 @@ def make_figures(*, results: Path, study: Study, output: Path) -> None:
             _realism(outcomes, application, output)
         for application in outcomes.comparisons:
             _comparison(outcomes, application, output)
+        for scan in study.scans:
+            _scan(outcomes, scan, output)
 
 
 def _priors(outcomes: Outcomes, output: Path) -> None:
@@ -249,20 +252,78 @@ def _calibration(outcomes: Outcomes, output: Path) -> None:
 
 
 def _genome(outcomes: Outcomes, application: str, output: Path) -> None:
-    windows = outcomes.windows[application][outcomes.best]
-    true = outcomes.true_values(application)
-
     def paint(target: str, ax: Axes) -> None:
-        described = outcomes.targets[target]
-        if described["task"] == "regression":
-            genome_track(windows, ax, target=target, described=described, true=true.get(target))
-        else:
-            probability_track(windows, ax, target=target, described=described)
+        _track(outcomes, application, target, ax)
         if target != list(outcomes.targets)[-1]:
             ax.set_xlabel("")
 
     path = output / f"genome_{application}"
+    windows = outcomes.windows[application][outcomes.best]
     _panels(outcomes.targets, paint, path, table=windows, height=1.6, columns=1, legend=True)
+
+
+def _track(outcomes: Outcomes, application: str, target: str, ax: Axes) -> None:
+    """The predictions of the best network along a genome."""
+    described, windows = outcomes.targets[target], outcomes.windows[application][outcomes.best]
+    if described["task"] == "regression":
+        true = outcomes.true_values(application).get(target)
+        genome_track(windows, ax, target=target, described=described, true=true)
+    else:
+        probability_track(windows, ax, target=target, described=described)
+
+
+def _scan(outcomes: Outcomes, name: str, output: Path) -> None:
+    scan = outcomes.study.scans[name]
+    windows = {application: outcomes.windows[application][outcomes.best] for application in scan.applications}
+    _refuse_other_contigs(name, windows)
+    values = {
+        statistic: {application: _values(outcomes, application, statistic) for application in scan.applications}
+        for statistic in scan.statistics
+    }
+    tracks = {
+        f"{application} {target}": (application, target)
+        for target in outcomes.targets
+        for application in scan.applications
+    }
+    names = [*tracks, *scan.statistics]
+
+    def paint(panel: str, ax: Axes) -> None:
+        if panel in tracks:
+            application, target = tracks[panel]
+            _track(outcomes, application, target, ax)
+            ax.set_title(application)
+        else:
+            tables = values[panel]
+            levels = next(iter(tables.values())).filter(like="simulated_").iloc[0]
+            simulated = {float(str(level).removeprefix("simulated_")): value for level, value in levels.items()}
+            statistic_track(tables, ax, statistic=panel, simulated=simulated)
+        if panel != names[-1]:
+            ax.set_xlabel("")
+
+    numbers = pd.concat([table.assign(application=application) for application, table in windows.items()])
+    for statistic, tables in values.items():
+        column = pd.concat([table["value"] for table in tables.values()])
+        numbers[statistic] = column.to_numpy()
+    _panels(names, paint, output / f"scan_{name}", table=numbers, height=1.15, columns=1, legend=True)
+
+
+def _values(outcomes: Outcomes, application: str, statistic: str) -> pd.DataFrame:
+    """A statistic of all windows of an application, in their order: rows of ``realism.tsv``, missing where nothing is predicted."""
+    rows = outcomes.realism[application]
+    rows = rows[rows["statistic"] == statistic]
+    reasons = outcomes.windows[application][outcomes.best]["reason"].to_numpy()
+    return rows.assign(value=rows["value"].where(reasons == ""))
+
+
+def _refuse_other_contigs(name: str, windows: Mapping[str, pd.DataFrame]) -> None:
+    contigs = {application: list(table["contig"].unique()) for application, table in windows.items()}
+    first, *others = contigs
+    for other in others:
+        if contigs[other] != contigs[first]:
+            raise PopdlError(
+                f"scans.{name}: {other} has windows on {contigs[other]}, but {first} on {contigs[first]}; "
+                "draw together what lies on the same contigs."
+            )
 
 
 def _realism(outcomes: Outcomes, application: str, output: Path) -> None:

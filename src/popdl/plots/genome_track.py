@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from popdl.plots.style import COLOURS, scale_axis
 from popdl.scaling import next_to_prediction
 
-__all__ = ["genome_coordinates", "genome_track", "probability_track"]
+__all__ = ["genome_coordinates", "genome_track", "probability_track", "statistic_track"]
 
 MEGABASE = 1e6
 MANY = 120
@@ -25,7 +25,8 @@ def genome_coordinates(windows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, t
     Returns
     -------
     windows
-        The same with columns ``left`` and ``right`` in Mb.
+        The same with columns ``left`` and ``right`` in Mb, and ``from`` and ``to``: where windows overlap, each has the part
+        between the middles of the overlaps with its neighbours, so that no part is drawn twice.
     contigs
         Left and right end of each contig on that axis.
     """
@@ -35,9 +36,22 @@ def genome_coordinates(windows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, t
         # The first contig keeps its own positions, so that with one contig the axis shows them.
         shift = list(contigs.values())[-1][1] - part["start"].min() / MEGABASE if contigs else 0.0
         part = part.assign(left=part["start"] / MEGABASE + shift, right=part["end"] / MEGABASE + shift)
-        parts.append(part)
+        parts.append(_without_overlaps(part))
         contigs[str(contig)] = (float(part["left"].min()), float(part["right"].max()))
     return pd.concat(parts), contigs
+
+
+def _without_overlaps(windows: pd.DataFrame) -> pd.DataFrame:
+    """Add the columns ``from`` and ``to`` to the windows of one contig, which are in order."""
+    left, right = windows["left"].to_numpy(dtype=float), windows["right"].to_numpy(dtype=float)
+    middle = (right[:-1] + left[1:]) / 2
+    overlap = right[:-1] > left[1:]
+    begin = np.concatenate([left[:1], np.where(overlap, middle, left[1:])])
+    stop = np.concatenate([np.where(overlap, middle, right[:-1]), right[-1:]])
+    # As far to one side as to the other: the first and the last are no wider than those beside them.
+    centre = (left + right) / 2
+    half = np.minimum(centre - begin, stop - centre)
+    return windows.assign(**{"from": centre - half, "to": centre + half})
 
 
 def genome_track(
@@ -104,16 +118,19 @@ def genome_track(
 
 
 def probability_track(windows: pd.DataFrame, ax: Axes, *, target: str, described: Mapping[str, Any]) -> Axes:
-    """Draw the probability of each class in each window; windows outside the training domain are hatched."""
+    """Draw the probability of each class in each window; windows outside the training domain are hatched.
+
+    Of windows that overlap, each is drawn around its middle only.
+    """
     placed, contigs = genome_coordinates(windows)
     known = placed[placed[target].notna()]
     colours = _class_colours(len(described["classes"]))
     bottom = np.zeros(len(known))
-    width = known["right"] - known["left"]
+    width = known["to"] - known["from"]
     for name, colour in zip(described["classes"], colours, strict=True):
         height = known[f"{target}_p_{name}"].to_numpy(dtype=float)
         ax.bar(
-            known["left"],
+            known["from"],
             height,
             width,
             bottom=bottom,
@@ -127,9 +144,9 @@ def probability_track(windows: pd.DataFrame, ax: Axes, *, target: str, described
     outside = known[known["outside_domain"]]
     if len(outside):
         ax.bar(
-            outside["left"],
+            outside["from"],
             1.0,
-            outside["right"] - outside["left"],
+            outside["to"] - outside["from"],
             align="edge",
             facecolor="none",
             edgecolor=COLOURS["warning"],
@@ -140,6 +157,46 @@ def probability_track(windows: pd.DataFrame, ax: Axes, *, target: str, described
     ax.set_ylim(0, 1)
     ax.set_ylabel(f"{described['label']}\n(probability)")
     return _genome_axis(ax, contigs)
+
+
+def statistic_track(
+    windows: Mapping[str, pd.DataFrame], ax: Axes, *, statistic: str, simulated: Mapping[float, float]
+) -> Axes:
+    """Draw a statistic of the windows of several applications, each as a line; windows outside the training domain are hollow.
+
+    Parameters
+    ----------
+    windows
+        By application: columns ``contig``, ``start``, ``end`` (bp), ``value`` and ``outside_domain`` (bool). The line breaks
+        where the value is missing.
+    statistic
+        Its name.
+    simulated
+        Its percentiles in the simulations, of which 1, 25, 75 and 99 are drawn; NaN where it is never defined.
+    """
+    for low, high, colour, label in (
+        (1.0, 99.0, "band", "1–99% of the simulations"),
+        (25.0, 75.0, "band_dark", "25–75%"),
+    ):
+        if np.isfinite([simulated[low], simulated[high]]).all():
+            ax.axhspan(simulated[low], simulated[high], color=COLOURS[colour], alpha=0.55, linewidth=0, label=label)
+    contigs: dict[str, tuple[float, float]] = {}
+    for (name, table), colour in zip(windows.items(), _line_colours(len(windows)), strict=True):
+        placed, contigs = genome_coordinates(table)
+        for number, (_, part) in enumerate(placed.groupby("contig", sort=False)):
+            middle, values = (part["left"] + part["right"]) / 2, part["value"]
+            ax.plot(middle, values, color=colour, linewidth=1.0, label=name if number == 0 else None)
+            for outside in (False, True):
+                chosen = part["outside_domain"] == outside
+                face = "white" if outside else colour
+                ax.plot(middle[chosen], values[chosen], "o", color=colour, markerfacecolor=face, markersize=2.5)
+    ax.set_ylabel(statistic)
+    return _genome_axis(ax, contigs)
+
+
+def _line_colours(count: int) -> list[str]:
+    palette = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9"]
+    return [palette[index % len(palette)] for index in range(count)]
 
 
 def _class_colours(count: int) -> list[str]:

@@ -92,6 +92,7 @@ def _figures(outcomes: Outcomes) -> dict[str, Figure]:
     """Every figure by name, as a data URI."""
     folder = outcomes.results.figures
     needed = ["priors", "training", "baselines", "calibration", *(f"genome_{name}" for name in outcomes.windows)]
+    needed += [f"scan_{name}" for name in outcomes.study.scans]
     needed += [f"parity_{name.replace('/', '_')}" for name in [*outcomes.networks, *outcomes.ensembles]]
     if missing := [name for name in needed if not (folder / f"{name}.png").is_file()]:
         raise PopdlError(f"{folder / missing[0]}.png: this figure is missing; draw the figures before the report.")

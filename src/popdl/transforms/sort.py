@@ -1,4 +1,4 @@
-"""Put the haplotypes in an order that depends on what they carry, never on how they were given."""
+"""Put the haplotypes, or individuals, in an order that depends on what they carry, never on how they were given."""
 
 from __future__ import annotations
 
@@ -18,17 +18,21 @@ SITES_PER_WORD = 33
 
 
 class Sort(Transform):
-    """Sort haplotypes exactly as `encoding.sort` does, but by the sites and haplotypes that are left."""
+    """Sort haplotypes exactly as `encoding.sort` does, but by the sites and haplotypes that are left. Rows of individuals are sorted by their dosages or shares of reads, as Flagel et al. (2019) sort autotetraploids."""
 
     class Settings(Transform.Settings):
         by: Literal["similarity", "frequency"] = "similarity"
-        """Distance to the medoid haplotype (Flagel et al. 2019), or number of 1s."""
+        """Distance to the medoid haplotype or individual (Flagel et al. 2019), or number of 1s."""
+
+    takes_frequencies = True
 
     def __init__(self, settings: Any, form: Form) -> None:
         super().__init__(settings, form)
         form.need_one_population()
-        if not form.phased:
-            raise ValueError("haplotypes cannot be sorted where phase is ignored; use `encoding.phase: keep`")
+        if not form.phased and not form.frequencies:
+            raise ValueError(
+                "haplotypes cannot be sorted where phase is ignored; use `encoding.phase: keep`, or put it behind genotypes or read_counts"
+            )
 
     @property
     def after(self) -> Form:
@@ -36,11 +40,12 @@ class Sort(Transform):
 
     def __call__(self, examples: Examples, generator: Generator | None) -> Examples:
         genotypes = examples.genotypes
-        order = _by_content(genotypes)
+        order = _by_shares(genotypes) if self.form.frequencies else _by_content(genotypes)
         if self.settings.by == "frequency":
-            rank = -(genotypes == 1).sum(dim=2)
+            rank = -genotypes.clamp(min=0).double().sum(dim=2)
         else:
-            rank = _distances_to_medoid(genotypes, examples.mask, order)
+            distances = (_distances_of_shares if self.form.frequencies else _distances)(genotypes, examples.mask)
+            rank = _distances_to_medoid(distances, order)
         # Content first, then a stable sort by rank: content settles ties.
         order = order.gather(1, rank.gather(1, order).argsort(dim=1, stable=True))
         return replace(examples, genotypes=genotypes.gather(1, order.unsqueeze(2).expand(-1, -1, genotypes.shape[2])))
@@ -58,15 +63,38 @@ def _by_content(genotypes: Tensor) -> Tensor:
     return order
 
 
-def _distances_to_medoid(genotypes: Tensor, mask: Tensor, order: Tensor) -> Tensor:
-    """Share of sites at which a haplotype differs from the medoid, shape (batch, num_haplotypes), dtype=float64."""
+def _by_shares(shares: Tensor) -> Tensor:
+    """An order of rows of shares that only rows with the same content can share, shape (batch, rows)."""
+    weights = (
+        torch.arange(1, shares.shape[2] + 1, device=shares.device).double().sin()
+    )  # no two sums are alike by chance
+    return (shares.double() * weights).sum(dim=2).argsort(dim=1, stable=True)
+
+
+def _distances(genotypes: Tensor, mask: Tensor) -> Tensor:
+    """Share of sites at which two haplotypes differ, 1 where none is known in both; (batch, haplotypes, haplotypes), dtype=float64."""
     ones = (genotypes == 1).float()
     zeros = ((genotypes == 0) & mask.unsqueeze(1)).float()
     known = ones + zeros
     # Counts below 2^24 are exact in single precision.
     different = (ones @ zeros.mT + zeros @ ones.mT).double()
     shared = (known @ known.mT).double()
-    distances = torch.where(shared > 0, different / shared.clamp(min=1), 1.0)
+    return torch.where(shared > 0, different / shared.clamp(min=1), 1.0)
+
+
+def _distances_of_shares(shares: Tensor, mask: Tensor) -> Tensor:
+    """Mean difference of two individuals over the sites known in both, as :func:`_distances`."""
+    known = (shares >= 0) & mask.unsqueeze(1)
+    columns = []
+    for row in range(shares.shape[1]):
+        both = known & known[:, row : row + 1]
+        difference = ((shares - shares[:, row : row + 1]).abs().double() * both).sum(dim=2)
+        columns.append(torch.where(both.any(dim=2), difference / both.sum(dim=2).clamp(min=1), 1.0))
+    return torch.stack(columns, dim=2)
+
+
+def _distances_to_medoid(distances: Tensor, order: Tensor) -> Tensor:
+    """The distance of each row to the medoid, shape (batch, rows), dtype=float64."""
     totals = _sum_like_numpy(distances.sort(dim=2).values)
     # The first of the smallest totals, in the order of content.
     medoid = order.gather(1, totals.gather(1, order).argmin(dim=1, keepdim=True))
