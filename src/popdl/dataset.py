@@ -240,9 +240,42 @@ def open_shards(paths: Sequence[Path], *, kind: str = "dataset", whole: bool = T
     return shards
 
 
-def read_array(shards: Sequence[Shard], name: str) -> np.ndarray:
-    """One array of all shards, concatenated over examples: ``statistics``, ``parameters``, ``scenario``, …"""
-    return np.concatenate([shard[name] for shard in shards])
+def read_array(shards: Sequence[Shard], name: str, rows: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
+    """One array of all shards, concatenated over examples: ``statistics``, ``parameters``, ``scenario``, …
+
+    Parameters
+    ----------
+    shards
+        As :func:`open_shards` gives them.
+    name
+        Which array. A shard without a plane of ``missing`` alleles has none missing.
+    rows
+        Numbers of the examples to read, in this order (default: all). Shards that hold none of them are not read.
+    """
+    starts = np.cumsum([0, *(shard.attributes["num_examples"] for shard in shards)])
+    if rows is None:
+        sorted_rows = wanted = np.arange(starts[-1])
+        order = None
+    else:
+        wanted = np.asarray(rows, dtype=np.int64)
+        order = np.argsort(wanted, kind="stable")
+        sorted_rows = wanted[order]
+        if len(wanted) and (sorted_rows[0] < 0 or sorted_rows[-1] >= starts[-1]):
+            raise IndexError(f"rows must lie in 0 to {starts[-1] - 1}, found {sorted_rows[0]} to {sorted_rows[-1]}")
+    array: np.ndarray | None = None
+    bounds = np.searchsorted(sorted_rows, starts)
+    for shard, start, (first, last) in zip(shards, starts[:-1], pairwise(bounds), strict=True):
+        if first == last and (array is not None or len(wanted)):
+            continue
+        values = shard[name] if name in shard or name != "missing" else np.zeros_like(shard["genotypes"])
+        if array is None:
+            array = np.empty((len(wanted), *values.shape[1:]), dtype=values.dtype)
+        if order is None:
+            array[first:last] = values
+        else:
+            array[order[first:last]] = values[sorted_rows[first:last] - start]
+    assert array is not None
+    return array
 
 
 def read_parameters(shards: Sequence[Shard], names: Sequence[str]) -> np.ndarray:

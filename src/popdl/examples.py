@@ -1,4 +1,4 @@
-"""What a training learns from: batches of the dataset in a new order in each epoch, or fresh examples from a stream."""
+"""What a training learns from: batches of the dataset in a new order in each epoch, from memory or from disk, or fresh examples from a stream."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from popdl.config.training import Training
-from popdl.loader import PackedData, shuffled
+from popdl.loader import OnDisk, PackedData, batches, shuffled
 from popdl.on_the_fly import ExampleStream, stream_seed
 from popdl.scaling import TargetScaling
+from popdl.seeds import generator
 
-__all__ = ["Examples", "fresh_examples", "known_examples"]
+__all__ = ["Examples", "fresh_examples", "known_examples", "streamed_examples"]
 
 Examples = Callable[[int], Iterator[tuple[PackedData, Tensor, Tensor]]]
 """Gives the batches of an epoch, by its number: encoded examples, which rows of them, and those rows' truths on the networks' scale."""
@@ -45,9 +46,31 @@ def known_examples(data: PackedData, rows: Tensor, truths: Tensor, *, seed: int,
 
 
 @contextmanager
+def streamed_examples(data: OnDisk, rows: Tensor, truths: Tensor, *, seed: int, batch_size: int) -> Iterator[Examples]:
+    """Every row of the dataset once in each epoch, from disk: shards in a new order, and the examples of a part mixed.
+
+    An epoch is cut into the same batches as by :func:`known_examples` where the part size of the data is a multiple of
+    ``batch_size``. Parameters are those of :func:`known_examples`; ``rows`` rise.
+    """
+
+    def epoch(number: int) -> Iterator[tuple[PackedData, Tensor, Tensor]]:
+        order = data.shuffled_shards(rows, seed=seed, epoch=number)
+        mixed = [
+            piece[
+                torch.from_numpy(generator(seed, "streaming", number, place).permutation(len(piece))).to(piece.device)
+            ]
+            for place, piece in enumerate(order.split(data.part_size))
+        ]
+        for part, chosen, examples in batches(data, torch.cat(mixed), size=batch_size):
+            yield part, chosen, truths[examples]
+
+    yield epoch
+
+
+@contextmanager
 def fresh_examples(
     simulation: Mapping[str, Any],
-    like: PackedData,
+    like: PackedData | OnDisk,
     scaling: TargetScaling,
     names: list[str],
     *,
@@ -102,7 +125,7 @@ def fresh_examples(
         yield epoch
 
 
-def _packed(arrays: Mapping[str, np.ndarray], like: PackedData) -> PackedData:
+def _packed(arrays: Mapping[str, np.ndarray], like: PackedData | OnDisk) -> PackedData:
     def tensor(name: str) -> Tensor:
         return torch.from_numpy(arrays[name]).to(like.device)
 

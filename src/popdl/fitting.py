@@ -13,9 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -27,11 +25,12 @@ from popdl.config.training import Training
 from popdl.errors import DivergedError
 from popdl.examples import Examples
 from popdl.heads import TargetLosses
-from popdl.loader import Batch, PackedData
+from popdl.loader import OnDisk, PackedData, batches
 from popdl.module import PopdlModule
 from popdl.optimization import Schedule, frozen_modules
+from popdl.processes import share
 from popdl.seeds import generator
-from popdl.transforms._pipeline import Pipelines
+from popdl.transforms._pipeline import Pipeline, Pipelines
 
 __all__ = ["fit"]
 
@@ -43,7 +42,7 @@ def fit(
     module: PopdlModule,
     schedule: Schedule,
     progress: Progress,
-    data: PackedData,
+    data: PackedData | OnDisk,
     validation: Tensor,
     truths: Tensor,
     *,
@@ -90,10 +89,11 @@ def fit(
     wrapped, wrapped_optimizer = fabric.setup(module, schedule.optimizer)
     steps_per_epoch, num_steps = schedule.steps_per_epoch, schedule.num_steps
     frozen = frozen_modules(module, training)
-    with _curves(tensorboard, progress) as draw, _bar(num_steps, progress.epoch * steps_per_epoch) as bar:
+    with _curves(tensorboard, progress) as draw, _bar(fabric, num_steps, progress.epoch * steps_per_epoch) as bar:
         while progress.epoch < training.max_epochs and progress.epoch - progress.best_epoch <= training.patience:
             epoch = progress.epoch
-            torch.manual_seed(int(generator(run_seed, "training", epoch, 1).integers(2**63)))
+            own = (fabric.global_rank,) if fabric.global_rank else ()
+            torch.manual_seed(int(generator(run_seed, "training", epoch, 1, *own).integers(2**63)))
             module.train()
             for part in frozen:
                 part.eval()
@@ -107,11 +107,13 @@ def fit(
                 source, chosen, known = next(sources)
                 draw_from = pipelines.train.generator(run_seed, number, device=fabric.device)
                 batch, wanted = pipelines.train.training_batch(source, chosen, known, generator=draw_from)
+                batch, wanted = share(batch, wanted, rank=fabric.global_rank, num_processes=fabric.world_size)
                 waiting += _now(fabric) - before
                 losses = module.heads.losses(wrapped(*batch), wanted)
-                loss = module.heads.total(losses.means())
+                # This process's part of the batch's loss: known targets are counted over all of them.
+                loss = module.heads.total(losses._replace(counts=_sum(fabric, losses.counts)).means())
                 wrapped_optimizer.zero_grad()
-                fabric.backward(loss)
+                fabric.backward(loss * fabric.world_size)  # gradients are averaged over processes
                 if training.gradient_clip is not None:
                     fabric.clip_gradients(
                         wrapped, wrapped_optimizer, max_norm=training.gradient_clip, error_if_nonfinite=False
@@ -122,14 +124,16 @@ def fit(
                 num_examples += len(chosen)
                 bar.update()
             seconds = _now(fabric) - start
+            del source, sources  # a part of a dataset on disk goes before those of the validation split come
             row = {
                 "epoch": epoch + 1,
                 "learning_rate": rate,
-                "train_loss": float(train_loss) / num_examples,
+                "train_loss": float(_sum(fabric, train_loss)) / num_examples,
                 **_validation(
+                    fabric,
                     module,
-                    wrapped,
-                    partial(pipelines.validation.batch, data),
+                    pipelines.validation,
+                    data,
                     validation,
                     truths,
                     names=names,
@@ -168,9 +172,10 @@ def fit(
 
 @torch.no_grad()
 def _validation(
+    fabric: Fabric,
     module: PopdlModule,
-    wrapped: Any,
-    batch: Callable[[Tensor], Batch],
+    pipeline: Pipeline,
+    data: PackedData | OnDisk,
     rows: Tensor,
     truths: Tensor,
     *,
@@ -179,13 +184,29 @@ def _validation(
 ) -> dict[str, float]:
     """Losses over the validation split, in evaluation mode."""
     module.eval()
-    parts = [module.heads.losses(wrapped(*batch(part)), truths[part]) for part in rows.split(batch_size)]
-    sums = torch.stack([part.sums for part in parts]).double().sum(dim=0)
-    means = TargetLosses(sums, torch.stack([part.counts for part in parts]).sum(dim=0)).means()
+    with (
+        fabric.autocast()
+    ):  # the bare module: the wrapped one waits for the other processes, which may have a batch less
+        parts = [
+            module.heads.losses(module(*pipeline.batch(part, chosen)), truths[examples])
+            for number, (part, chosen, examples) in enumerate(batches(data, rows, size=batch_size))
+            if number % fabric.world_size == fabric.global_rank
+        ]
+    none = truths.new_zeros(0, truths.shape[1])
+    sums = torch.stack([part.sums for part in parts]) if parts else none
+    counts = torch.stack([part.counts for part in parts]) if parts else none.long()
+    means = TargetLosses(_sum(fabric, sums.double().sum(dim=0)), _sum(fabric, counts.sum(dim=0))).means()
     return {
         "validation_loss": float(module.heads.total(means)),
         **{f"validation_loss_{name}": float(mean) for name, mean in zip(names, means, strict=True)},
     }
+
+
+def _sum(fabric: Fabric, values: Tensor) -> Tensor:
+    """The sum over all processes that train together."""
+    total = fabric.all_reduce(values, reduce_op="sum")
+    assert isinstance(total, Tensor)
+    return total
 
 
 @contextmanager
@@ -208,9 +229,9 @@ def _curves(folder: Path | None, progress: Progress) -> Iterator[Callable[[Mappi
         yield draw
 
 
-def _bar(num_steps: int, done: int) -> tqdm:
+def _bar(fabric: Fabric, num_steps: int, done: int) -> tqdm:
     """A progress bar where standard error is a terminal; elsewhere the log has a line for each epoch."""
-    return tqdm(total=num_steps, initial=done, unit="step", disable=not sys.stderr.isatty())
+    return tqdm(total=num_steps, initial=done, unit="step", disable=not (sys.stderr.isatty() and fabric.is_global_zero))
 
 
 def _now(fabric: Fabric) -> float:

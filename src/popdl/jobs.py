@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +29,9 @@ def step(log: str | Path | None = None, *, debug: bool = False) -> Iterator[None
         Show the traceback of a refusal, and debugging messages.
     """
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
-    if log is not None:
+    if log is not None and not int(
+        os.environ.get("LOCAL_RANK", "0")
+    ):  # others that train beside have no log of their own
         Path(log).parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(log, mode="w", encoding="utf-8"))
     logging.basicConfig(

@@ -1,12 +1,14 @@
 """Encoded examples on the device, packed, and batches unpacked there.
 
 The whole dataset stays in the device's memory as bits (10⁶ examples of 50 × 400 take 4 GB with positions). A batch is a few
-array look-ups, so there are no worker processes and nothing to wait for.
+array look-ups, so there are no worker processes and nothing to wait for. A dataset that is larger than memory stays on disk
+(:class:`OnDisk`) and passes through it in parts, the next one read while this one is used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,11 +18,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from popdl.dataset import open_shards
+from popdl.dataset import open_shards, read_array
 from popdl.seeds import generator
 from popdl.store import Shard
 
-__all__ = ["Batch", "PackedData", "as_written", "shuffled"]
+__all__ = ["Batch", "OnDisk", "PackedData", "as_written", "batches", "shuffled"]
 
 
 class Batch(NamedTuple):
@@ -82,13 +84,23 @@ class PackedData:
         PopdlError
             If a shard is damaged or missing, or shards were encoded by different recipes.
         """
-        shards = open_shards(paths, kind=kind, whole=whole)
+        return cls.read(open_shards(paths, kind=kind, whole=whole), device=device, rows=rows)
+
+    @classmethod
+    def read(
+        cls,
+        shards: Sequence[Shard],
+        *,
+        device: torch.device | str = "cpu",
+        rows: Sequence[int] | np.ndarray | None = None,
+    ) -> PackedData:
+        """Read shards that are open, as :meth:`from_shards` does."""
         attributes = shards[0].attributes
         has_positions = attributes["encoding"]["settings"]["positions"] != "none"
         has_missing = any("missing" in shard for shard in shards)
 
         def load(name: str) -> Tensor:
-            return _read(shards, name, rows).to(device)
+            return torch.from_numpy(read_array(shards, name, rows)).to(device)
 
         return cls(
             genotypes=load("genotypes"),
@@ -119,6 +131,10 @@ class PackedData:
     def device(self) -> torch.device:
         return self.num_sites.device
 
+    def parts(self, rows: Tensor) -> Iterator[tuple[PackedData, Tensor]]:
+        """These rows in one part: the data, and which of its rows they are."""
+        yield self, rows.to(self.device)
+
     def batch(self, indices: Tensor, *, values: str | None = None) -> Batch:
         """Unpack examples.
 
@@ -148,6 +164,67 @@ class PackedData:
         return functional.embedding(packed.int(), table).flatten(start_dim=2)[..., : self.max_sites]
 
 
+class OnDisk:
+    """Encoded examples that are read when they are needed.
+
+    Parameters
+    ----------
+    shards
+        All shards of a dataset, as :func:`popdl.dataset.open_shards` gives them.
+    part_size
+        Examples of one part; two parts are in memory at once, and one shard while it is read.
+    device
+        Where a part is kept.
+    """
+
+    def __init__(self, shards: Sequence[Shard], *, part_size: int, device: torch.device | str = "cpu") -> None:
+        self.shards = shards
+        self.part_size = part_size
+        self.device = torch.device(device)
+        self.encoding: dict[str, Any] = shards[0].attributes["encoding"]
+        self.fingerprint: str = shards[0].attributes["fingerprint"]
+        self.starts = np.cumsum([0, *(shard.attributes["num_examples"] for shard in shards)])
+
+    @property
+    def num_examples(self) -> int:
+        return int(self.starts[-1])
+
+    def parts(self, rows: Tensor) -> Iterator[tuple[PackedData, Tensor]]:
+        """These rows in parts, in their order: the data, and which of its rows they are (all of them, in order).
+
+        Shards are read as a whole, so rows that lie in one shard should follow each other.
+        """
+        pieces = rows.cpu().split(self.part_size)
+        with ThreadPoolExecutor(1) as reader:
+            ahead = reader.submit(self._read, pieces[0])
+            for number in range(len(pieces)):
+                part = ahead.result()
+                if number + 1 < len(pieces):
+                    ahead = reader.submit(self._read, pieces[number + 1])
+                yield part, torch.arange(part.num_examples, device=self.device)
+
+    def shuffled_shards(self, rows: Tensor, *, seed: int, epoch: int) -> Tensor:
+        """These rows (in rising order) shard by shard, the shards in an order that depends on seed and epoch alone."""
+        bounds = torch.searchsorted(rows.cpu(), torch.from_numpy(self.starts)).tolist()
+        order = generator(seed, "streaming", epoch).permutation(len(self.shards)).tolist()
+        return torch.cat([rows[bounds[shard] : bounds[shard + 1]] for shard in order])
+
+    def _read(self, rows: Tensor) -> PackedData:
+        return PackedData.read(self.shards, device=self.device, rows=rows.numpy())
+
+
+def batches(data: PackedData | OnDisk, rows: Tensor, *, size: int) -> Iterator[tuple[PackedData, Tensor, Tensor]]:
+    """These rows of the data in their order, in batches: packed examples, which of them, and their rows in the data.
+
+    Parts of a dataset on disk are whole multiples of ``size`` where its ``part_size`` is.
+    """
+    start = 0
+    for part, chosen in data.parts(rows):
+        here = rows[start : start + len(chosen)]
+        yield from ((part, *pair) for pair in zip(chosen.split(size), here.split(size), strict=True))
+        start += len(chosen)
+
+
 def as_written(genotypes: Tensor, mask: Tensor, *, values: str) -> Tensor:
     """Alleles 0, 1 and −1 for missing, written as the recipe's ``values`` say; 0 under a False mask."""
     if values == "0/1":
@@ -160,25 +237,3 @@ def shuffled(indices: Tensor, *, seed: int, epoch: int) -> Tensor:
     """Every index once, in an order that depends on seed and epoch alone, on any machine."""
     order = torch.from_numpy(generator(seed, "training", epoch).permutation(len(indices)))
     return indices[order.to(indices.device)]
-
-
-def _read(shards: Sequence[Shard], name: str, rows: Sequence[int] | np.ndarray | None) -> Tensor:
-    """One array of all shards, in one piece; a shard without a plane of missing alleles has none missing."""
-    sizes = [shard.attributes["num_examples"] for shard in shards]
-    wanted = np.arange(sum(sizes)) if rows is None else np.asarray(rows, dtype=np.int64)
-    if len(wanted) and (wanted.min() < 0 or wanted.max() >= sum(sizes)):
-        raise IndexError(f"rows must lie in 0 to {sum(sizes) - 1}, found {wanted.min()} to {wanted.max()}")
-    array: np.ndarray | None = None
-    first = 0
-    for shard, size in zip(shards, sizes, strict=True):
-        source = shard[name] if name in shard else np.zeros_like(shard["genotypes"])
-        if array is None:
-            array = np.empty((len(wanted), *source.shape[1:]), dtype=source.dtype)
-        if rows is None:
-            array[first : first + size] = source
-        else:
-            here = np.flatnonzero((wanted >= first) & (wanted < first + size))
-            array[here] = source[wanted[here] - first]
-        first += size
-    assert array is not None
-    return torch.from_numpy(array)

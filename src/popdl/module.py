@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from popdl.heads import Heads
-from popdl.loader import Batch, PackedData
+from popdl.loader import Batch, OnDisk, PackedData, batches
 from popdl.networks._base import InputShape, build
 from popdl.transforms._base import Examples
 from popdl.transforms._pipeline import Pipeline
@@ -35,7 +35,7 @@ class PositionScaling:
     @classmethod
     def fit(
         cls,
-        data: PackedData,
+        data: PackedData | OnDisk,
         rows: Tensor,
         *,
         transforms: Pipeline | None = None,
@@ -55,18 +55,18 @@ class PositionScaling:
         style = data.encoding["settings"]["positions"] if transforms is None else transforms.form.positions
         if style == "none":
             return None
-        assert data.positions is not None
         log1p = style == "distance"
         centred = transforms is None or transforms.view is None or transforms.view.centred
         count, total, squares = 0, 0.0, 0.0
         changed = transforms is not None and bool(transforms.steps)
-        for part in rows.to(data.device).split(TRANSFORMED_AT_ONCE if changed else ROWS_AT_ONCE):
+        for part, chosen, _ in batches(data, rows, size=TRANSFORMED_AT_ONCE if changed else ROWS_AT_ONCE):
             if transforms is not None and changed:
-                _, positions, mask = transforms.batch(data, part, generator=generator)
+                _, positions, mask = transforms.batch(part, chosen, generator=generator)
                 assert positions is not None
             else:
-                positions = data.positions[part]
-                mask = torch.arange(data.max_sites, device=data.device) < data.num_sites[part].unsqueeze(1)
+                assert part.positions is not None
+                positions = part.positions[chosen]
+                mask = torch.arange(part.max_sites, device=part.device) < part.num_sites[chosen].unsqueeze(1)
             values = positions[mask].double()
             values = values.log1p() if log1p else values
             count += len(values)
@@ -139,7 +139,7 @@ class PopdlModule(nn.Module):
 
 
 @torch.no_grad()
-def predict_outputs(module: PopdlModule, data: PackedData, rows: Tensor, *, batch_size: int) -> Tensor:
+def predict_outputs(module: PopdlModule, data: PackedData | OnDisk, rows: Tensor, *, batch_size: int) -> Tensor:
     """Outputs of the heads for these rows of the data, in float32 on the CPU, in evaluation mode.
 
     Returns
@@ -149,11 +149,13 @@ def predict_outputs(module: PopdlModule, data: PackedData, rows: Tensor, *, batc
     module.eval()
     if not len(rows):  # not every layer of torch takes a batch of none
         return torch.empty(0, module.heads.num_outputs)
-    return torch.cat([module(*module.batch(data, part)).float().cpu() for part in rows.split(batch_size)])
+    return torch.cat(
+        [module(*module.batch(part, chosen)).float().cpu() for part, chosen, _ in batches(data, rows, size=batch_size)]
+    )
 
 
 @torch.no_grad()
-def sites_dropped(module: PopdlModule, data: PackedData, rows: Tensor, *, batch_size: int) -> Tensor:
+def sites_dropped(module: PopdlModule, data: PackedData | OnDisk, rows: Tensor, *, batch_size: int) -> Tensor:
     """How many of their sites these rows of the data lose to the transforms before a prediction.
 
     Returns
@@ -161,8 +163,8 @@ def sites_dropped(module: PopdlModule, data: PackedData, rows: Tensor, *, batch_
     Tensor of shape (num_rows,), dtype=int64, on the CPU
     """
     counts = [
-        data.num_sites[part.to(data.device)] - module.batch(data, part).mask.sum(dim=1)
-        for part in rows.split(batch_size)
-        if len(part)
+        part.num_sites[chosen] - module.batch(part, chosen).mask.sum(dim=1)
+        for part, chosen, _ in batches(data, rows, size=batch_size)
+        if len(chosen)
     ]
     return torch.cat([torch.empty(0, dtype=torch.int64), *(count.cpu().long() for count in counts)])

@@ -88,7 +88,7 @@ class Plan:
     shard_memory: float
     """Peak of a simulation job with `shard_size` examples."""
     packed_bytes: int
-    """All encoded examples in memory: what training keeps, on the GPU if there is one."""
+    """The encoded examples that training keeps in memory, on the GPU if there is one: all, unless they are streamed."""
     networks: dict[str, NetworkMemory]
     suggested_shard_size: int
 
@@ -169,7 +169,7 @@ def plan_study(study: Study, *, seconds: float = 120.0) -> Plan:
         encoded_bytes=per_example,
         shard_memory=float(np.max(peak[:-1]))
         + SHARD_COPIES * min(simulation.shard_size, simulation.num_examples) * raw,
-        packed_bytes=simulation.num_examples * _packed(study),
+        packed_bytes=min(simulation.num_examples, study.training.streamed or simulation.num_examples) * _packed(study),
         networks={key: network_memory(study, key) for key in study.networks},
         suggested_shard_size=_shard_size(simulation, float(np.mean(per_seconds)), raw),
     )

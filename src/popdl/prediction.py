@@ -21,7 +21,7 @@ from popdl.ensembles import HalfWidths, load_models, write_ensemble
 from popdl.errors import PopdlError
 from popdl.files import write_text
 from popdl.intervals import half_width
-from popdl.loader import PackedData
+from popdl.loader import OnDisk, PackedData
 from popdl.memory import keep_freed_memory
 from popdl.model import Model
 from popdl.module import predict_outputs, sites_dropped
@@ -48,13 +48,16 @@ BATCH_SIZE = 64
 BATCHES_AT_ONCE = 8
 """Batches between two movements of a progress bar."""
 
+BATCHES_OF_A_PART = 256
+"""Batches of a split that are in memory at once, twice: a split may be larger than memory."""
+
 Progress = Callable[[int], object]
 """Is told how many more examples have been predicted."""
 
 
 def predict_arrays(
     models: Sequence[Model],
-    data: PackedData,
+    data: PackedData | OnDisk,
     rows: np.ndarray,
     *,
     batch_size: int = BATCH_SIZE,
@@ -173,9 +176,10 @@ def _predict_split(
 ) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
     """Numbers of the examples of a split, their true values in natural units, and their predictions."""
     rows = np.flatnonzero(read_splits(splits)["split"] == name)
-    truths = read_parameters(open_shards(shards), list(models[0].card["targets"]))[rows]
-    data = PackedData.from_shards(shards, rows=rows)
-    return rows, truths, predict_arrays(models, data, np.arange(len(rows)), half_widths=half_widths)
+    opened = open_shards(shards)
+    truths = read_parameters(opened, list(models[0].card["targets"]))[rows]
+    data = OnDisk(opened, part_size=BATCH_SIZE * BATCHES_OF_A_PART)
+    return rows, truths, predict_arrays(models, data, rows, half_widths=half_widths)
 
 
 def predict_windows(models: Sequence[Path], *, windows: Path, output: Path, bed: Path) -> None:

@@ -24,6 +24,7 @@ _PURPOSES = {
     "bootstrap": 10,
     "search": 20,
     "on_the_fly": 21,
+    "streaming": 22,
 }
 
 

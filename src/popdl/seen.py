@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from popdl.errors import PopdlError
-from popdl.loader import PackedData
+from popdl.loader import OnDisk, PackedData, batches
 
 __all__ = ["Seen", "example_digests", "refuse_seen"]
 
 MOST_DIGESTS = 2**13
 """Digests that are kept of each split: 64 kB."""
+DIGESTS_AT_ONCE = 4096
 FEWEST_SITES = 3
 """Examples with fewer sites look alike by chance, whatever was simulated; they are not looked at."""
 UNKNOWN = np.uint64(0)
@@ -31,7 +33,7 @@ JUDGED = {"test": ("train", "validation"), "validation": ("train",)}
 """By split, those of an earlier model's splits that must not share examples with it."""
 
 
-def example_digests(data: PackedData, num_sites_window: np.ndarray, statistics: np.ndarray) -> np.ndarray:
+def example_digests(data: PackedData | OnDisk, num_sites_window: np.ndarray, statistics: np.ndarray) -> np.ndarray:
     """A digest of each example: of its arrays, and of its statistics to the precision of float32.
 
     Parameters
@@ -48,20 +50,23 @@ def example_digests(data: PackedData, num_sites_window: np.ndarray, statistics: 
     ndarray of shape (num_examples,), dtype=uint64
         :data:`UNKNOWN` where an example has too few sites.
     """
-    genotypes, missing, positions = (
-        None if part is None else part.cpu().numpy() for part in (data.genotypes, data.missing, data.positions)
-    )
-    assert genotypes is not None
-    rounded = statistics.astype(np.float32)
     digests = np.full(data.num_examples, UNKNOWN)
-    for row in np.flatnonzero(num_sites_window >= FEWEST_SITES):
-        digest = hashlib.blake2b(genotypes[row].tobytes(), digest_size=8)
-        if missing is not None and missing[row].any():
-            digest.update(missing[row].tobytes())
-        if positions is not None:
-            digest.update(positions[row].tobytes())
-        digest.update(rounded[row].tobytes())
-        digests[row] = int.from_bytes(digest.digest(), "little")
+    for part, chosen, rows in batches(data, torch.arange(data.num_examples), size=DIGESTS_AT_ONCE):
+        genotypes, missing, positions = (
+            None if plane is None else plane[chosen].cpu().numpy()
+            for plane in (part.genotypes, part.missing, part.positions)
+        )
+        assert genotypes is not None
+        numbers = rows.numpy()
+        rounded = statistics[numbers].astype(np.float32)
+        for here in np.flatnonzero(num_sites_window[numbers] >= FEWEST_SITES):
+            digest = hashlib.blake2b(genotypes[here].tobytes(), digest_size=8)
+            if missing is not None and missing[here].any():
+                digest.update(missing[here].tobytes())
+            if positions is not None:
+                digest.update(positions[here].tobytes())
+            digest.update(rounded[here].tobytes())
+            digests[numbers[here]] = int.from_bytes(digest.digest(), "little")
     return digests
 
 

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 
 from popdl import __version__
 from popdl.cards import about_study
@@ -31,22 +30,24 @@ from popdl.config.transforms import Transforms
 from popdl.dataset import open_shards, read_array, read_parameters
 from popdl.encoding import Encoder
 from popdl.errors import PopdlError
-from popdl.examples import fresh_examples, known_examples
+from popdl.examples import fresh_examples, known_examples, streamed_examples
 from popdl.files import write_text
 from popdl.finetuning import Start
 from popdl.fitting import fit
 from popdl.intervals import half_width
-from popdl.loader import PackedData
+from popdl.loader import OnDisk, PackedData
 from popdl.memory import keep_freed_memory
 from popdl.model import save_model
 from popdl.module import PopdlModule, PositionScaling, predict_outputs
 from popdl.networks._base import InputShape, describe, network_name
 from popdl.optimization import make_optimizer, make_schedule
+from popdl.processes import make_fabric
 from popdl.realism import fit_reference
 from popdl.scaling import TargetScaling, turns_around
 from popdl.seeds import generator
 from popdl.seen import Seen, example_digests
 from popdl.splits import read_splits
+from popdl.store import Shard
 from popdl.torch_parts import own_parts
 from popdl.transforms._pipeline import Pipelines
 from popdl.transforms._pipeline import describe as describe_transforms
@@ -77,6 +78,7 @@ def train(
     about: Mapping[str, Any] | None = None,
     simulation: Mapping[str, Any] | None = None,
     num_workers: int = 1,
+    num_devices: int = 1,
 ) -> None:
     """Train a network and write its model file.
 
@@ -113,6 +115,8 @@ def train(
         The config's section, from which fresh examples are simulated where ``training.data`` is `on_the_fly`.
     num_workers
         Processes that simulate them.
+    num_devices
+        Devices that share every batch (:mod:`popdl.processes`). The processes that are started beside this one end here.
 
     Raises
     ------
@@ -121,9 +125,9 @@ def train(
     """
     keep_freed_memory()  # a network's layers take and free the same blocks in every step
     with _reproducible(training.threads), preemptible():
-        fabric = _fabric(training)
+        fabric = make_fabric(training, num_devices=num_devices)
         opened = open_shards(shards)
-        data = PackedData.from_shards(shards, device=fabric.device)
+        data = _data(opened, training, device=fabric.device)
         split = read_splits(splits)["split"].to_numpy()
         if len(split) != data.num_examples:
             raise PopdlError(
@@ -137,9 +141,8 @@ def train(
         pipelines = Pipelines.build(transforms, encoder=Encoder.from_recipe(data.encoding), targets=scaling.to_json())
         source = training.start_of(key)
         start = Start.read(source, fingerprint=data.fingerprint) if source else None
-        statistics = read_array(opened, "statistics")
-        digests = example_digests(data, read_array(opened, "num_sites_window"), statistics)
-        learned = digests[(split == "train") & (training.data == "dataset")]
+        digests = example_digests(data, *(read_array(opened, name) for name in ("num_sites_window", "statistics")))
+        learned = digests[(split == "train") & (training.data != "on_the_fly")]
         own_seen = {"train": Seen.of(learned), "validation": Seen.of(digests[split == "validation"])}
         seen: dict[str, Seen] | None = own_seen
         initialised: dict[str, Any] = {}
@@ -216,8 +219,14 @@ def train(
                 num_workers=num_workers,
                 first_epoch=progress.epoch,
             )
+        elif isinstance(data, OnDisk):
+            examples_of = streamed_examples(data, rows["train"], truths, seed=run_seed, batch_size=training.batch_size)
         else:
             examples_of = known_examples(data, rows["train"], truths, seed=run_seed, batch_size=training.batch_size)
+
+        def save(state: Progress) -> None:
+            save_checkpoint(checkpoint, module, optimizer, state, fingerprint=fingerprint)
+
         with examples_of as examples:
             fit(
                 fabric,
@@ -232,13 +241,15 @@ def train(
                 names=scaling.names,
                 training=training,
                 run_seed=run_seed,
-                tensorboard=tensorboard,
-                save=lambda state: save_checkpoint(checkpoint, module, optimizer, state, fingerprint=fingerprint),
+                tensorboard=tensorboard if fabric.is_global_zero else None,
+                save=save if fabric.is_global_zero else lambda state: None,
             )
+        if not fabric.is_global_zero:
+            raise SystemExit(0)
 
         module.load_state_dict(progress.best_weights)
         outputs = predict_outputs(module, data, rows["validation"], batch_size=training.batch_size)
-        statistics = statistics[rows["train"].cpu().numpy()]
+        statistics = read_array(opened, "statistics", rows["train"].cpu().numpy())
         card = {
             "study": study,
             "replicate": replicate,
@@ -277,12 +288,14 @@ def train(
         shutil.rmtree(checkpoint, ignore_errors=True)
 
 
-def _fabric(training: Training) -> Fabric:
-    cuda = torch.cuda.is_available()
-    bf16 = training.precision == "bf16" or (training.precision == "auto" and cuda and torch.cuda.is_bf16_supported())
-    fabric = Fabric(accelerator="cuda" if cuda else "cpu", devices=1, precision="bf16-mixed" if bf16 else "32-true")
-    fabric.launch()
-    return fabric
+def _data(shards: Sequence[Shard], training: Training, *, device: torch.device) -> PackedData | OnDisk:
+    """The dataset in memory, or on disk with parts of half the examples that may be in memory at once."""
+    if training.streamed is None:
+        return PackedData.read(shards, device=device)
+    part_size = max(1, training.streamed // 2 // training.batch_size) * training.batch_size
+    data = OnDisk(shards, part_size=part_size, device=device)
+    log.info("%d examples stay on disk; at most %d of them are in memory at once.", data.num_examples, 2 * part_size)
+    return data
 
 
 @contextmanager

@@ -31,6 +31,7 @@ with step(snakemake.log[0]):
         "priors": params.priors,
         "about": params.about,
         "simulation": params.simulation,
+        "num_devices": snakemake.resources.get("devices", 1),
         "num_workers": max(1, snakemake.threads - params.training.get("threads", 1)),
     }
     if hasattr(wildcards, "trial"):

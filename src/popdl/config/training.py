@@ -26,6 +26,7 @@ def number_text(value: float) -> str:
 
 
 FRESH_PER_EPOCH = 10_000
+EXAMPLES_IN_MEMORY = 100_000
 
 
 class Named(Section):
@@ -206,8 +207,10 @@ class Training(Section):
 
     batch_size: int = Field(default=64, ge=1)
     """Examples per step."""
-    data: Literal["dataset", "on_the_fly"] = "dataset"
-    """`on_the_fly`: the training split on disk fits scales and baselines only, and networks see fresh simulations, each once (Chan et al. 2018)."""
+    data: Literal["dataset", "streamed", "on_the_fly"] = "dataset"
+    """`dataset`: all of it in memory (on the GPU if there is one). `streamed`: from disk, for a dataset larger than memory. `on_the_fly`: the training split on disk fits scales and baselines only, and networks see fresh simulations, each once (Chan et al. 2018)."""
+    examples_in_memory: int | None = Field(default=None, ge=1)
+    """With `streamed`: examples in memory at once (default: 100,000). One half is learned from in mixed order while the other is read, so it should be many times `shard_size`. Part of the config because the order of examples depends on it."""
     examples_per_epoch: int | None = Field(default=None, ge=1)
     """With `on_the_fly`: fresh examples between two looks at the validation split (default: 10,000)."""
     workers: int | None = Field(default=None, ge=1)
@@ -241,10 +244,10 @@ class Training(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Training:
-        if self.data == "dataset":
-            for key in ("examples_per_epoch", "workers"):
-                if getattr(self, key) is not None:
-                    raise ValueError(f"{key}: set `data: on_the_fly` too, or leave it out")
+        needs = {"examples_in_memory": "streamed", "examples_per_epoch": "on_the_fly", "workers": "on_the_fly"}
+        for key, data in needs.items():
+            if getattr(self, key) is not None and self.data != data:
+                raise ValueError(f"{key}: set `data: {data}` too, or leave it out")
         return self
 
     @property
@@ -252,10 +255,17 @@ class Training(Section):
         """Fresh examples of an epoch; None where networks learn from the dataset."""
         return (self.examples_per_epoch or FRESH_PER_EPOCH) if self.data == "on_the_fly" else None
 
+    @property
+    def streamed(self) -> int | None:
+        """Examples in memory at once; None where all are."""
+        return (self.examples_in_memory or EXAMPLES_IN_MEMORY) if self.data == "streamed" else None
+
     def described(self) -> dict[str, Any]:
         """What a card says about the training: not its `replicates` and `workers`, no paths, and no groups or fresh examples where there are none."""
         unused = {"parameter_groups"} if self.parameter_groups is None else set()
-        unused |= {"data", "examples_per_epoch"} if self.data == "dataset" else set()
+        unused |= {"data"} if self.data == "dataset" else set()
+        unused |= {"examples_per_epoch"} if self.data != "on_the_fly" else set()
+        unused |= {"examples_in_memory"} if self.data != "streamed" else set()
         return self.model_dump(mode="json", exclude={"replicates", "workers", "initialise_from", *unused})
 
     def start_of(self, network: str) -> Path | None:

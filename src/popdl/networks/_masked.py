@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
+from popdl.processes import summed
+
 __all__ = ["BatchNormalisation", "Moments", "Normalisation", "after", "convolve", "mean"]
 
 MOMENTUM = 0.1
@@ -75,8 +77,8 @@ class Normalisation(nn.Module):
             mean, variance = self.running_mean.unsqueeze(0), self.running_variance.unsqueeze(0)
         else:
             if self.kind == "batch":
-                share = (num_sites / num_sites.sum().clamp(min=1)).unsqueeze(1)
-                mean, square = (mean * share).sum(0, keepdim=True), (square * share).sum(0, keepdim=True)
+                share = (num_sites / summed(num_sites.sum()).clamp(min=1)).unsqueeze(1)
+                mean, square = (summed((value * share).sum(0, keepdim=True)) for value in (mean, square))
             elif self.kind == "adaptive":
                 mean, square = mean.mean(1, keepdim=True), square.mean(1, keepdim=True)
             variance = (square - mean**2).clamp(min=0)

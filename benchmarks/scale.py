@@ -1,0 +1,228 @@
+"""Peak memory of every step of a study with many examples of 50 x 400, as JSON lines; each step is a process of its own.
+
+    python benchmarks/scale.py [--examples 50000] [--shard-size N] [--in-memory N] [--write docs/performance.md]
+
+Nothing is simulated: a generator fills one shard of raw genotypes, which is encoded, and from its examples fills all encoded shards.
+The network is tiny and sees every example once, from memory and from disk. `above_mb` is the peak less that of the same step on 200
+examples, which is what Python and its libraries take; `holds_mb` is the packed size of what the step must hold. A million
+examples need 5 GB of disk and of memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+FEW = 200
+NUM_HAPLOTYPES, MAX_SITES, NUM_SITES = 50, 400, 600
+PACKED = NUM_HAPLOTYPES * MAX_SITES // 8 + 4 * MAX_SITES + 4
+"""Bytes of an encoded example in memory."""
+RAW = NUM_SITES * (NUM_HAPLOTYPES + 8)
+STATISTICS = 8 * 60
+"""Bytes of the statistics of an example, and of its parameters, nearly."""
+PREDICTED = 2 * 64 * 256
+"""Examples of the test split in memory at once: see popdl.prediction."""
+BEGIN, END = "<!-- benchmarks/scale.py -->", "<!-- end of benchmarks/scale.py -->"
+
+
+def study_of(options: argparse.Namespace) -> Any:
+    """A study of so many examples."""
+    from popdl.config.reading import read_yaml
+    from popdl.config.study import build_study
+
+    values = read_yaml(ROOT / "config/test.yaml")
+    size = min(options.shard_size, options.examples // 2)
+    values["simulation"] |= {"num_haplotypes": NUM_HAPLOTYPES, "num_scenarios": options.examples, "replicates": 1}
+    values["simulation"] |= {"shard_size": size, "sequence_length": 1e6}
+    values["encoding"] |= {"max_sites": MAX_SITES, "sort": "none"}
+    layers = [{"conv": 4, "width": 5, "stride": 4}]
+    values["networks"] = {"tiny": {"name": "exchangeable", "per_haplotype": layers, "head": [8]}}
+    training = {"batch_size": 64, "max_epochs": 1, "threads": 1}
+    if options.step == "train from disk":
+        training |= {"data": "streamed", "examples_in_memory": options.in_memory}
+    values["training"] = training
+    del values["applications"]
+    return build_study(values)
+
+
+def raw_shard(study: Any, path: Path) -> None:
+    """Made-up genotypes with frequencies like 1/x, which need no simulation."""
+    import numpy as np
+
+    from popdl.store import write_shard
+
+    random, size = np.random.default_rng(1), study.simulation.shard_size
+    counts = random.poisson(NUM_SITES, size)
+    genotypes = np.empty((counts.sum(), NUM_HAPLOTYPES), dtype=np.int8)
+    for rows in np.array_split(np.arange(len(genotypes)), size):
+        genotypes[rows] = random.random((len(rows), NUM_HAPLOTYPES)) < 1 / NUM_HAPLOTYPES ** random.random(
+            (len(rows), 1)
+        )
+    arrays = {
+        "genotypes": genotypes,
+        "positions": np.concatenate([np.sort(random.random(count)) * 1e6 for count in counts]),
+        "offsets": np.concatenate([[0], counts.cumsum()]),
+        "parameters": np.stack([random.uniform(5e3, 5e4, size), random.uniform(5e3, 5e4, size), random.choice([100.0, 2000.0], size)], axis=1),
+        "scenario": np.arange(size),
+    }  # fmt: skip
+    names = ["recent_size", "event_size", "event_time"]
+    attributes = {"first_example": 0, "num_examples": size, "num_haplotypes": NUM_HAPLOTYPES, "ploidy": 2}
+    attributes |= {"sequence_length": 1e6, "parameters": names, "classes": {"event_time": ["100", "2000"]}}
+    write_shard(path, kind="simulations", arrays=arrays, attributes=attributes)
+
+
+def fill(study: Any, results: Any) -> None:
+    """All encoded shards after the first, with its examples in other orders."""
+    import numpy as np
+
+    from popdl.steps import shards
+    from popdl.store import read_shard, write_shard
+
+    first = read_shard(results.dataset(0), kind="dataset")
+    arrays, size = {name: first[name] for name in first.names}, study.simulation.shard_size
+    for shard in shards(study)[1:]:
+        rows = np.random.default_rng(shard).permutation(size)[: study.simulation.num_examples - shard * size]
+        chosen = {name: array[rows] for name, array in arrays.items()}
+        chosen["scenario"] = np.arange(shard * size, shard * size + len(rows))
+        attributes = {**first.attributes, "first_example": shard * size, "num_examples": len(rows)}
+        write_shard(results.dataset(shard), kind="dataset", arrays=chosen, attributes=attributes)
+
+
+def run_step(options: argparse.Namespace) -> None:
+    """One step, in this process."""
+    from popdl import steps
+    from popdl.layout import Results
+
+    logging.disable()
+    study, results = study_of(options), Results(Path(options.folder))
+    shards = [results.dataset(shard) for shard in steps.shards(study)]
+    if options.step == "write a raw shard":
+        raw_shard(study, results.simulations(0))
+    elif options.step == "encode a shard":
+        from popdl.dataset import encode_shard
+
+        encode_shard(results.simulations(0), results.dataset(0), encoding=study.encoding, seed=study.seed)
+    elif options.step == "fill":
+        fill(study, results)
+    elif options.step == "split":
+        steps.split(study, results)
+    elif options.step.startswith("train"):
+        steps.train(study, results)
+    elif options.step == "predict the test split":
+        from popdl.prediction import predict_test
+
+        output = results.test_predictions("tiny/0")
+        predict_test(results.model("tiny/0"), shards=shards, splits=results.splits, output=output)
+    else:
+        from popdl.baselines._base import fit_baseline
+
+        name = options.step.removeprefix("baseline ")
+        paths = {"shards": shards, "splits": results.splits, "targets": results.targets}
+        fit_baseline(name, **paths, evaluation=study.evaluation, seed=study.seed, output=results.baseline(name))
+
+
+def measured(step: str, folder: Path, *, examples: int, options: argparse.Namespace) -> dict[str, float]:
+    """Peak memory and time of a step in a process of its own."""
+    command = [*(sys.executable, __file__, "--step", step, "--folder", str(folder), "--examples", str(examples))]
+    command += ["--shard-size", str(options.shard_size), "--in-memory", str(options.in_memory)]
+    start = time.perf_counter()
+    process = subprocess.Popen(command)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"{step}: exit code {process.returncode}")
+    found = {"seconds": time.perf_counter() - start, "cpu_seconds": usage.ru_utime + usage.ru_stime}
+    if step.startswith("train"):
+        header, row = (folder / "models/tiny/0.history.csv").read_text().splitlines()
+        found["examples_per_second"] = float(
+            dict(zip(header.split(","), row.split(","), strict=True))["examples_per_second"]
+        )
+    return {"peak_mb": usage.ru_maxrss * 1024 / 1e6, **found}
+
+
+def held(options: argparse.Namespace) -> dict[str, float]:
+    """Bytes that each step must hold."""
+    size, labels = min(options.shard_size, options.examples // 2), STATISTICS * options.examples
+    return {
+        "write a raw shard": size * RAW,
+        "encode a shard": size * (RAW + PACKED),
+        "fill": 2 * size * (PACKED + STATISTICS),
+        "split": 5 * 8 * options.examples,
+        "train from disk": min(options.in_memory, options.examples) * PACKED + labels,
+        "train from memory": options.examples * PACKED + labels,
+        "predict the test split": min(PREDICTED, 0.15 * options.examples) * PACKED + labels / 10,
+        "baseline prior_mean": labels,
+        "baseline ridge": labels,
+    }
+
+
+def table(lines: list[dict[str, Any]]) -> str:
+    """The lines as Markdown."""
+    rows = [
+        "| step | must hold | peak above that of 200 examples | ratio | peak | CPU time | examples/s |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for line in lines:
+        speed = f"{line['examples_per_second']:,.0f}" if "examples_per_second" in line else ""
+        rows.append(
+            f"| {line['step']} | {line['holds_mb']:,.0f} MB | {line['above_mb']:,.0f} MB | {line['ratio']:.2f} | {line['peak_mb']:,.0f} MB "
+            f"| {line['cpu_seconds']:,.0f} s | {speed} |"
+        )
+    return "\n".join(rows) + "\n"
+
+
+def write(path: Path, text: str) -> None:
+    """Put the table where the file marks its place, or at the end."""
+    old = path.read_text(encoding="utf-8") if path.exists() else "# Performance\n\n"
+    if BEGIN not in old:
+        old += f"{BEGIN}\n{END}\n"
+    before, rest = old.split(BEGIN)
+    path.write_text(f"{before}{BEGIN}\n{text}{END}{rest.split(END)[1]}", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--examples", type=int, default=50_000)
+    parser.add_argument("--shard-size", type=int, help="default: 200 shards, of 500 examples at least")
+    parser.add_argument(
+        "--in-memory", type=int, help="examples in memory where training streams (default: a fifth of all)"
+    )
+    parser.add_argument("--write", type=Path, help="Markdown file that holds the table")
+    parser.add_argument("--step", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    options.in_memory = options.in_memory or options.examples // 5
+    options.shard_size = options.shard_size or max(500, options.examples // 200)
+    if options.step:
+        run_step(options)
+        return
+    lines = []
+    with tempfile.TemporaryDirectory() as folder:
+        for step, holds in held(options).items():
+            few = measured(step, Path(folder) / "few", examples=FEW, options=options)
+            many = measured(step, Path(folder) / "many", examples=options.examples, options=options)
+            above = many["peak_mb"] - few["peak_mb"]
+            sizes = {"above_mb": above, "holds_mb": holds / 1e6, "ratio": above * 1e6 / holds}
+            lines.append({"benchmark": "scale", "step": step, "examples": options.examples, **many, **sizes})
+            print(
+                json.dumps(
+                    {key: round(value, 3) if isinstance(value, float) else value for key, value in lines[-1].items()}
+                ),
+                flush=True,
+            )
+    if options.write:
+        intro = f"{options.examples:,} examples of {NUM_HAPLOTYPES} × {MAX_SITES}, shards of {options.shard_size:,}; from disk with {options.in_memory:,} in memory:\n\n"
+        write(options.write, intro + table(lines))
+
+
+if __name__ == "__main__":
+    main()
