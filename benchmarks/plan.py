@@ -2,6 +2,8 @@
 
 Run ``python benchmarks/plan.py [CONFIG] [--shards N]`` (default: the demo). The first N shards are simulated and encoded, each in
 a process of its own; CPU hours and disk are scaled to all examples. Ratios are planned over taken: 1 is perfect.
+
+``python benchmarks/plan.py --table CONFIG …`` only plans, and prints the rows of the table of costs in docs/cluster.md.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ import tempfile
 from pathlib import Path
 
 from popdl.config.study import load_study
-from popdl.plan import plan_study
+from popdl.plan import Plan, plan_study
+from popdl.plan import _hours as hours
+from popdl.plan import _size as size
 from popdl.steps import network_names
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,19 +57,27 @@ def run(*arguments: str) -> tuple[float, float]:
     return float(seconds), float(memory)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("config", nargs="?", type=Path, default=ROOT / "config/config.yaml")
-    parser.add_argument("--shards", type=int, default=2)
-    options = parser.parse_args()
-    study = load_study(options.config)
+def row(name: str, plan: Plan) -> str:
+    """A row of the table of costs."""
+    gpu = max(plan.packed_bytes + network.total for network in plan.networks.values())
+    shards = -(-plan.num_examples // plan.suggested_shard_size)
+    cells = [
+        *(name, f"{plan.num_examples:,}", hours(plan.simulate_hours), hours(plan.encode_hours), size(plan.disk)),
+        *(f"{shards:,} of {plan.suggested_shard_size:,}", size(plan.training_memory), size(gpu)),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def compare(config: Path, *, num_shards: int) -> None:
+    """Plan a study, run its first shards, and print the JSON line."""
+    study = load_study(config)
     plan = plan_study(study)
-    shards = range(min(options.shards, -(-plan.num_examples // plan.shard_size)))
+    shards = range(min(num_shards, -(-plan.num_examples // plan.shard_size)))
     with tempfile.TemporaryDirectory() as folder:
-        common = (str(options.config), folder)
+        common = (str(config), folder)
         simulated = [run(*common, "simulate", str(shard)) for shard in shards]
         encoded = [run(*common, "encode", str(shard)) for shard in shards]
-        size = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+        written = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
         examples = min(len(shards) * plan.shard_size, plan.num_examples)
         share = examples / plan.num_examples
         trained = None
@@ -74,7 +86,7 @@ def main() -> None:
     taken = {
         "simulate_seconds": sum(seconds for seconds, _ in simulated) / share,
         "encode_seconds": sum(seconds for seconds, _ in encoded) / share,
-        "disk": size / share,
+        "disk": written / share,
         "shard_memory": max(memory for _, memory in simulated),
         **({"training_memory": trained} if trained else {}),
     }
@@ -89,7 +101,7 @@ def main() -> None:
         json.dumps(
             {
                 "benchmark": "plan",
-                "config": options.config.name,
+                "config": config.name,
                 "cores": os.cpu_count(),
                 "examples": examples,
                 "taken": {key: float(f"{value:.4g}") for key, value in taken.items()},
@@ -97,6 +109,19 @@ def main() -> None:
             }
         )
     )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("configs", nargs="*", type=Path, default=[ROOT / "config/config.yaml"], metavar="CONFIG")
+    parser.add_argument("--shards", type=int, default=2)
+    parser.add_argument("--table", action="store_true", help="print the plans as rows of a table, and run nothing")
+    options = parser.parse_args()
+    for config in options.configs:
+        if options.table:
+            print(row(config.name, plan_study(load_study(config))), flush=True)
+        else:
+            compare(config, num_shards=options.shards)
 
 
 if __name__ == "__main__":

@@ -103,6 +103,17 @@ def test_plan_of_a_small_study() -> None:
     assert "warning" not in text
 
 
+def test_windows_without_sites(root: Path) -> None:
+    planned = load_study(root / "config/spidna_size_history_small.yaml")  # its smallest populations leave some
+    scenarios = [planning._draw(planned.simulation, parameters) for parameters in planning._scenarios(planned)]
+    sites = np.mean([draw.theta for draw in scenarios]) * sum(1 / i for i in range(1, 20))
+    assert 0.1 * sites * 28 < plan_study(planned, seconds=60).raw_bytes < sites * 28
+
+
+def test_sites_that_are_not_kept() -> None:
+    assert plan_study(study(keep_sites=5), seconds=60).raw_bytes < 1.3 * 5 * 18
+
+
 def test_a_study_that_would_take_hours_is_planned_in_seconds_and_warned_of() -> None:
     huge = study(sequence_length=3e7, parameters={"population_size": {"loguniform": [5e5, 1e6]}})
     start = time.monotonic()

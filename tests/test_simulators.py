@@ -71,6 +71,12 @@ def test_discrete_genome_has_whole_positions_and_several_alleles() -> None:
         np.testing.assert_array_equal(example.positions, np.floor(example.positions))
 
 
+def test_an_example_does_not_keep_its_trees_in_memory(neutral: list[Example]) -> None:
+    """A shard holds thousands of examples, and the trees of one may take a hundred times its memory."""
+    for array in (neutral[0].genotypes, neutral[0].positions):
+        assert array.base is None
+
+
 @pytest.mark.parametrize(("ploidy", "num_haplotypes"), [(1, 5), (4, 8)])
 def test_ploidy(ploidy: int, num_haplotypes: int) -> None:
     """E[S] = 2 · ploidy · Nμ L a_n: N tetraploids are as many chromosomes as 2N diploids."""

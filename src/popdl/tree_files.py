@@ -93,4 +93,4 @@ def trees_example(
     genotypes = trees.genotype_matrix()
     if genotypes.size and genotypes.max() > np.iinfo(np.int8).max:
         raise PopdlError(f"{where}: a site has {genotypes.max() + 1} alleles, expected at most 128.")
-    return Example(genotypes.astype(np.int8), trees.sites_position)
+    return Example(genotypes.astype(np.int8), trees.sites_position.copy())

@@ -24,7 +24,7 @@ from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "scancel", "squeue")
 
-# What is not said has SLURM's default. Jobs are tracked by their parents, as there may be no cgroups here. A job that is
+# What is not said has SLURM's default. Jobs are tracked by their process groups, as there may be no cgroups here. A job that is
 # queued again waits until its credential has expired, here for 10 s. A node that comes back is used again. Jobs of the
 # partition `main` are preempted by those of `urgent`.
 CONFIGURATION = """\
@@ -43,7 +43,7 @@ SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.log
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
-ProctrackType=proctrack/linuxproc
+ProctrackType=proctrack/pgid
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
@@ -56,6 +56,7 @@ SlurmdParameters=config_overrides
 ReturnToService=2
 SlurmdTimeout=300
 KillWait=5
+MinJobAge=3600
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} Gres=gpu:1 State=UNKNOWN
@@ -130,16 +131,14 @@ class Cluster:
         self.wait_for(lambda: self.output("sinfo", "--noheader", "--format=%T").startswith(("idle", "mixed", "alloc")))
 
     def fail_node(self) -> None:
-        """Let the node fail: its jobs are killed, and its daemon is gone."""
+        """Let the node fail as if its power were cut: nothing on it has time to clean up, and the controller hears of it."""
+        self._cut_power()
         self.run("scontrol", "update", f"NodeName={self.host}", "State=DOWN", "Reason=test")
-        self.wait_for(lambda: "slurmstepd" not in self.output("ps", "-o", "args=", "--ppid", "1"))
-        self._end("slurmd")
 
     def down(self) -> None:
         """End every job and every daemon."""
-        self.output("scancel", "--full", f"--user={getpass.getuser()}")
-        self.wait_for(lambda: not self.output("squeue", "--noheader"))
-        for name in ("slurmd", "slurmctld", "munge"):
+        self._cut_power()
+        for name in ("slurmctld", "munge"):
             self._end(name)
 
     def run(self, *command: str) -> None:
@@ -158,10 +157,21 @@ class Cluster:
                 raise TimeoutError(f"waited for {seconds:g} s; see {self.folder}/slurmctld.log and slurmd.log")
             time.sleep(0.1)
 
-    def _end(self, daemon: str) -> None:
+    def _cut_power(self) -> None:
+        """Kill the node's daemon, then what watches over jobs, then the jobs."""
+        self._end("slurmd", signal.SIGKILL)
+        # A table with a heading: processes of jobs, some of which have one of slurmstepd above them.
+        jobs = [line.split()[0] for line in self.output("scontrol", "listpids").splitlines()[1:]]
+        above = self.output("ps", "-o", "ppid=", "-p", ",".join(jobs)).split()
+        watching = self.output("ps", "-o", "pid=,args=", "-p", ",".join(above)).splitlines()
+        for process in [*(line.split()[0] for line in watching if "slurmstepd: [" in line), *jobs]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(process), signal.SIGKILL)
+
+    def _end(self, daemon: str, how: signal.Signals = signal.SIGTERM) -> None:
         try:
             process = int((self.folder / f"{daemon}.pid").read_text())
-            os.kill(process, signal.SIGTERM)
+            os.kill(process, how)
         except (FileNotFoundError, ProcessLookupError, ValueError):
             return  # it is not running
         self.wait_for(lambda: not _runs(process))

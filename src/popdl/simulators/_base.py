@@ -258,7 +258,7 @@ class Simulator(Section):
             If the parameters cannot be simulated.
         """
         tree_sequence = self.tree_sequence(parameters, generator)
-        return Example(tree_sequence.genotype_matrix().astype(np.int8), tree_sequence.sites_position)
+        return Example(tree_sequence.genotype_matrix().astype(np.int8), tree_sequence.sites_position.copy())
 
     def tree_sequence(self, parameters: dict[str, float], generator: np.random.Generator) -> Any:
         """Simulate one window as a tskit tree sequence with mutations; the arguments are those of :meth:`simulate`.
