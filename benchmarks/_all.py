@@ -27,7 +27,7 @@ TABLE: list[tuple[str, float | None, str, str, dict[str, str]]] = [
 line says."""
 
 
-NO_SPEED = ("soak", "theta_limit")
+NO_SPEED = ("scale", "soak", "theta_limit")
 """Scripts of this folder that measure something else."""
 
 
