@@ -47,7 +47,7 @@ def training_curves(histories: Mapping[str, pd.DataFrame], ax: Axes, *, title: s
     ax.set_xlabel("Epoch")
     ax.set_ylabel("Loss")
     ax.set_title(title)
-    lowest = list(dict.fromkeys(f"{value:.3f}" for value in (min(best), max(best))))  # room for two figures
-    note(ax, f"lowest validation loss {' to '.join(lowest)}")
+    span = list(dict.fromkeys(f"{value:.3f}" for value in (min(best), max(best))))  # room for two figures
+    note(ax, f"lowest validation loss {' to '.join(span)}")
     ax.legend()
     return ax
