@@ -78,6 +78,12 @@ def test_corners_are_the_ends_of_the_prior(root: Path) -> None:
     assert {corner["event_size"] for corner in corners} == {5000, 50000}  # `within` holds at the corners too
 
 
+def test_corners_of_a_study_whose_times_follow_each_other(root: Path) -> None:
+    corners = list(planning._corners(load_study(root / "config/three_epoch.yaml").simulation.priors))
+    assert all(corner["time_1"] < corner["time_2"] for corner in corners)
+    assert max(corner["time_1"] for corner in corners) == pytest.approx(3.49999e7 / 100)
+
+
 def test_plan_of_a_small_study() -> None:
     plan = plan_study(study(), seconds=60)
     assert plan.num_examples == 100

@@ -194,14 +194,14 @@ def _corners(all_priors: Mapping[str, Prior]) -> Iterator[dict[str, float]]:
         values: dict[str, float] = {}
         for name in priors.drawing_order(all_priors):
             prior = all_priors[name]
-            value = ends[name][end.get(name, 0)] * (values[prior.times] if prior.times else 1.0)
+            value = prior.combined(ends[name][end.get(name, 0)], values)
             low, high = prior.within or (-math.inf, math.inf)
             values[name] = min(max(value, low), high)
         yield {name: values[name] for name in all_priors}
 
 
 def _ends(prior: Prior) -> tuple[float, float]:
-    """Ends of the range of a prior before `times` and `within`; of a distribution without ends, those of many draws."""
+    """Ends of the range of a prior before `times`, `over`, `plus` and `within`; of a distribution without ends, those of many draws."""
     arguments = prior.arguments
     if prior.distribution in ("uniform", "loguniform", "constant", "choice") and isinstance(arguments, list):
         numbers = [float(index) if isinstance(value, str) else value for index, value in enumerate(arguments)]
