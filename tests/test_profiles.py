@@ -17,7 +17,7 @@ def test_every_rule_with_resources_asks_for_more_with_each_attempt(root: Path) -
         if own:
             grown = {key: 1 if key == "gpu" else f"{value} * attempt" for key, value in own.items()}
             assert profile["set-resources"].get(name) == grown, name
-    for name, other in re.findall(r"^use rule (\w+) as (\w+) ", rules, flags=re.MULTILINE):
+    for name, other in re.findall(r"^ *use rule (\w+) as (\w+) ", rules, flags=re.MULTILINE):
         assert profile["set-resources"].get(name) == profile["set-resources"].get(other), other
 
 
