@@ -168,7 +168,6 @@ def test_a_population_of_one_haplotype_has_no_pairs() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_lengths": 4}, r"longest of 4 windows from 8 sites \(block\) on has 64, and examples have 48"),
         ({"num_lengths": 2, "after_pool": [0]}, "after_pool, head: expected positive widths"),
     ],
 )

@@ -10,7 +10,8 @@ import yaml
 from test_networks import VARIANTS
 
 from popdl.config.study import build_study
-from popdl.networks._base import InputShape
+from popdl.errors import PopdlError
+from popdl.networks._base import InputShape, check
 from popdl.networks._promises import MOST_CELLS, broken_promises
 from popdl.study_check import check_study
 
@@ -38,6 +39,12 @@ class Mine(Network):
         features = self.layer(means)
         return {returned}
 """
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path, monkeypatch):
+    """Plugins are run in their project only."""
+    monkeypatch.chdir(tmp_path)
 
 
 def write(folder: Path, returned: str, *, exchangeable: bool = True) -> dict[str, str]:
@@ -75,11 +82,21 @@ def test_a_network_that_keeps_its_promises_is_found_right(tmp_path):
         ("features / (sites.sum(dim=1, keepdim=True) * 0)", "NaN or infinite features for random examples"),
         ("self.layer(means * number / mask.sum(1, keepdim=True))", "infinite features for an example without sites"),
         ("features[mask]", "fails on a random batch: IndexError"),
+        ("features.detach()", "cannot learn: no weight gets a gradient"),
+        ("features * 0", "cannot learn"),
     ],
 )
 def test_a_broken_promise_is_found(tmp_path, returned, message):
     (problem,) = broken_promises("mine", write(tmp_path, returned), SHAPE)
     assert problem.startswith("networks.mine: this network ") and message in problem
+
+
+def test_an_error_in_a_users_file_is_told_with_its_line(tmp_path):
+    with pytest.raises(
+        PopdlError,
+        match=r"the network fails on .*AttributeError: 'Mine' object has no attribute 'frist' \(mine\.py, line 22\)",
+    ):
+        check("mine", write(tmp_path, "self.frist(features)"), SHAPE)
 
 
 def test_several_broken_promises_are_found_at_once(tmp_path):

@@ -84,8 +84,15 @@ def test_what_the_config_alone_shows_is_refused(root, targets, training, message
         study(root, targets=targets, **training)
 
 
+@pytest.mark.parametrize("name", ["mutation_rate", "recombination_rate"])
+def test_a_rate_in_another_unit_is_refused_before_it_is_simulated(name):
+    simulation = {**fabricated.study().simulation.model_dump(mode="json"), name: 2.0}
+    problems = check_study(fabricated.study(applications=False, simulation=simulation))
+    assert [problem for problem in problems if f"simulation.{name}: expected a rate per bp per generation" in problem]
+
+
 @pytest.mark.parametrize("options", [{"scale": "logit"}, {"circular": 10}])
-def test_a_prior_off_the_scale_is_refused(tmp_path, options):
+def test_a_prior_off_the_scale_is_refused(options):
     simulation = fabricated.study().simulation.model_dump(mode="json")
     simulation["parameters"]["event_time"] = {"uniform": [-5, 100]}
     with pytest.raises(PopdlError, match=r"targets.event_time: values must lie between 0 and .*down to -5"):

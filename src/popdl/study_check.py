@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 __all__ = ["check_study", "read_study"]
 
 
+MAX_RATE = 0.01
+"""No genome mutates or recombines more often, per bp and generation; a simulation at such a rate may take all memory."""
+
+
 def check_study(study: Study, *, config_only: bool = False) -> list[str]:
     """List every problem that the config's own types cannot see.
 
@@ -312,6 +316,12 @@ def _check_one_draw(study: Study) -> list[str]:
     """Draw once from the prior, simulate and encode: what a long run would otherwise meet first in its jobs."""
     assert study.simulation is not None
     parameters = priors.draw(study.simulation.priors, seeds.generator(study.seed, "parameters", 0))
+    if high := {name for name in ("mutation_rate", "recombination_rate") if parameters.get(name, 0) > MAX_RATE}:
+        return [
+            f"simulation.{name}: expected a rate per bp per generation, such as 1.0e-8, found {parameters[name]:g}; is it one of the window, or "
+            "scaled by the population size?"
+            for name in sorted(high)
+        ]
     example = study.simulation.simulate(parameters, seeds.generator(study.seed, "simulation", 0))
     _encode(study, example)
     return []

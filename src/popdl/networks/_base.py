@@ -8,8 +8,10 @@ in evaluation). A network keeps its state in parameters and buffers of dtype flo
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -195,14 +197,22 @@ def check(key: str, options: Mapping[str, Any], shape: InputShape, *, others: Se
     return sum(parameter.numel() for parameter in network.parameters())
 
 
+def _line(error: Exception) -> str:
+    """Where in a file that is not torch's an error arose."""
+    places = [place for place in traceback.extract_tb(error.__traceback__) if "site-packages" not in place.filename]
+    return f" ({Path(places[-1].filename).name}, line {places[-1].lineno})"
+
+
 def _run(key: str, network: Network, shape: InputShape) -> None:
     genotypes = torch.zeros(2, shape.num_haplotypes, shape.max_sites)
     positions = torch.zeros(2, shape.max_sites) if shape.has_positions else None
     mask = torch.ones(2, shape.max_sites, dtype=torch.bool)
     try:
         features = network(genotypes, positions, mask)
-    except (RuntimeError, ValueError) as error:
-        raise PopdlError(f"networks.{key}: the network fails on {_size(shape)}: {error}") from None
+    except Exception as error:  # of a user's own file, any
+        raise PopdlError(
+            f"networks.{key}: the network fails on {_size(shape)}: {type(error).__name__}: {error}{_line(error)}"
+        ) from None
     if tuple(features.shape) != (2, network.num_features):
         raise PopdlError(
             f"networks.{key}: forward() must return (batch, num_features) = (2, {network.num_features}), found {tuple(features.shape)}"

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from popdl.errors import PopdlError
 from popdl.networks._base import InputShape, Network, build
 
 __all__ = ["broken_promises"]
@@ -33,7 +34,7 @@ def broken_promises(key: str, options: Mapping[str, Any], shape: InputShape) -> 
     Returns
     -------
     list of str
-        Each promise that it breaks: features are finite, no chance in evaluation, nothing depends on padding or on the
+        Each promise that it breaks: features are finite, a gradient reaches its weights, no chance in evaluation, nothing depends on padding or on the
         neighbours in the batch, and where the class says ``exchangeable``, the order of haplotypes makes no difference.
     """
     sites = max(MOST_CELLS // shape.num_haplotypes, FEWEST_SITES)
@@ -43,6 +44,8 @@ def broken_promises(key: str, options: Mapping[str, Any], shape: InputShape) -> 
         try:
             network = build(key, options, shape).eval()
             problems = _broken(network, shape)
+        except PopdlError:
+            raise
         except Exception as error:  # of a user's own file, any
             problems = [f"fails on a random batch: {type(error).__name__}: {error}"]
     return [f"networks.{key}: this network {problem}." for problem in problems]
@@ -60,6 +63,10 @@ def _broken(network: Network, shape: InputShape) -> list[str]:
         return ["gives NaN or infinite features for random examples; look for divisions, logarithms and roots of 0"]
     if not found.isfinite().all():
         return ["gives NaN or infinite features for an example without sites; count real sites with `.clamp(min=1)`"]
+    if not _learns(network, genotypes, positions, mask):
+        return [
+            "cannot learn: no weight gets a gradient; features must be computed from weights, without `detach` or numpy"
+        ]
     if not _same(found, network(genotypes, positions, mask)):
         return [
             "gives other features for the same example each time, in evaluation mode; let chance depend on `self.training` "
@@ -91,6 +98,19 @@ def _broken(network: Network, shape: InputShape) -> list[str]:
                 "mean, sum or maximum, or say False"
             )
     return problems
+
+
+def _learns(network: Network, genotypes: Tensor, positions: Tensor | None, mask: Tensor) -> bool:
+    """Whether a gradient reaches any weight; a network without weights has nothing to learn."""
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    if not weights:
+        return True
+    with torch.enable_grad():
+        features = network(genotypes, positions, mask)
+        if not features.requires_grad:
+            return False
+        gradients = torch.autograd.grad(features.square().sum(), weights, allow_unused=True)
+    return any(gradient is not None and bool(gradient.any()) for gradient in gradients)
 
 
 def _same(first: Tensor, second: Tensor) -> bool:

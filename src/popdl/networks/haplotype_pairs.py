@@ -41,7 +41,7 @@ class HaplotypePairs(Network):
         block: int = Field(default=8, ge=1)
         """Sites in the shortest window."""
         num_lengths: int = Field(default=4, ge=1, le=16)
-        """How many lengths of windows: 1, 2, 4, … blocks; the whole example comes on top."""
+        """How many lengths of windows at most: 1, 2, 4, … blocks, as far as they fit; the whole example comes on top."""
         per_haplotype: list[int] = Field(default=[32, 32], min_length=1)
         """Filters of the convolutions along the places of each haplotype."""
         after_pool: list[int] = Field(default=[64], min_length=1)
@@ -60,13 +60,10 @@ class HaplotypePairs(Network):
         shape.check_haplotypes()
         if min([*settings.per_haplotype, *settings.after_pool, *settings.head]) < 1:
             raise ValueError("per_haplotype, after_pool, head: expected positive widths")
-        if (longest := settings.block << settings.num_lengths - 1) > shape.max_sites:
-            raise ValueError(
-                f"num_lengths: the longest of {settings.num_lengths} windows from {settings.block} sites (block) on has {longest}, "
-                f"and examples have {shape.max_sites} (encoding.max_sites); lower one of the two"
-            )
+        # Of the lengths 1, 2, 4, … blocks, those that fit into an example.
+        self.num_lengths = min(settings.num_lengths, (shape.max_sites // settings.block).bit_length())
         num_populations = max(1, len(shape.populations))
-        channels = (settings.num_lengths + 1) * NUM_SUMMARIES * num_populations + num_populations
+        channels = (self.num_lengths + 1) * NUM_SUMMARIES * num_populations + num_populations
         self.per_haplotype = nn.ModuleList()
         for number, filters in enumerate(settings.per_haplotype):
             self.per_haplotype.append(nn.Conv2d(channels, filters, (1, settings.width if number else 1)))
@@ -118,7 +115,7 @@ class HaplotypePairs(Network):
         full = self._blocks(mask).all(dim=2)
         whole = apart.sum(dim=1, keepdim=True) / mask.sum(dim=1).clamp(min=1)[:, None, None, None]
         channels = [self._summaries(whole).expand(-1, -1, -1, apart.shape[1])]
-        for number in range(self.settings.num_lengths):
+        for number in range(self.num_lengths):
             if number:  # two windows, one behind the other, make one of twice the length
                 step = 1 << number - 1
                 apart = apart + _later(apart, step)
