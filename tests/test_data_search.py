@@ -110,7 +110,9 @@ def test_data_that_cannot_be_made_are_found_before(config: dict[str, Any]) -> No
 
     assert problems(over={SITES: [32, 64], HAPLOTYPES: [8, 12]}) == []
     (problem,) = problems(over={SITES: [1, 64], RATE: [0.1, 0.2]})
-    assert re.search(r"search, encoding.max_sites: 1: .*\n.*greater than or equal to 2 \(found 1\)", problem)
+    assert re.search(r"search, encoding.max_sites: 1: .*\n.*encoding.max_sites: expected .*2.*, found 1", problem), (
+        problem
+    )
     lengths = {"encoding.crop_length": [1e4, 4e4], "simulation.sequence_length": [3e4, 5e4]}
     (problem,) = problems(over=lengths)
     assert "encoding.crop_length: 40000.0, simulation.sequence_length: 30000.0" in problem and "longer than" in problem

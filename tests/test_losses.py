@@ -110,7 +110,8 @@ class Rooted(nn.Module):
 
 
 @pytest.fixture
-def own(tmp_path):
+def own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # files of a user's own are run in their project only
     path = tmp_path / "my_loss.py"
     path.write_text(OWN)
     return lambda name, **options: {"name": f"{path}:{name}", **options}

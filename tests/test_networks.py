@@ -448,7 +448,7 @@ def test_site_pairs_add_up_distances():
     found = network(genotypes, ((steps.log1p() - 6) / 1.5 * mask).float(), mask).detach()
     for row, number in enumerate((9, 7)):
         ends = (steps[row, :number] + 1).cumsum(0)
-        expected = [10 + ((ends[step:] - ends[:-step]).log() - 6).mean() for step in (1, 2)]
+        expected = [10 + ((ends[step:] - ends[:-step]).log() - math.log(9) - 6).mean() for step in (1, 2)]
         torch.testing.assert_close(found[row, 1:].double(), torch.stack(expected), rtol=1e-5, atol=1e-5)
 
 

@@ -230,7 +230,7 @@ def test_an_interrupted_training_goes_on_with_the_next_examples(
 def test_what_does_not_fit_is_refused(root: Path) -> None:
     values = read_yaml(root / "config/test.yaml")
     values["training"] |= {"workers": 2}
-    with pytest.raises(PopdlError, match="training: workers: set `data: on_the_fly` too"):
+    with pytest.raises(PopdlError, match=r"training\.workers: set `data: on_the_fly` too"):
         build_study(values)
     values["training"] |= {"data": "on_the_fly"}
     assert not check_study(build_study(values), config_only=True)

@@ -309,7 +309,7 @@ def test_reads_are_drawn_alike_in_every_prediction(data, tmp_path) -> None:
     path = fit(data, tmp_path, options={"name": "definetti", "h": [["fc", 8]]}, transforms=reads)
     model = load_model(path)
     assert model.card["shape"] == {
-        "num_haplotypes": 4, "max_sites": 24, "has_positions": True, "populations": [3, 1], "frequencies": True
+        "num_haplotypes": 4, "max_sites": 24, "has_positions": True, "populations": [3, 1], "frequencies": True, "distances": True
     }  # fmt: skip
     assert "3 + 1 rows of allele frequencies × ≤ 24 sites" in " ".join(card_text(path).split())
     packed = PackedData.from_shards(data["shards"])

@@ -14,7 +14,7 @@ from popdl.errors import PopdlError
 from popdl.files import whole, write_text
 from popdl.layout import Results
 from popdl.store import link_shard
-from popdl.trials import data_values, data_variants, source_values, source_variants, with_values
+from popdl.trials import data_values, data_variants, of_source, source_values, source_variants, with_values
 
 __all__ = [
     "Variant",
@@ -22,6 +22,7 @@ __all__ = [
     "adopt_shard",
     "choose_data",
     "chosen_sections",
+    "chosen_source",
     "chosen_study",
     "searched",
     "trial_variant",
@@ -132,6 +133,28 @@ def chosen_sections(choice: Sequence[str | Path]) -> dict[str, Any]:
     """Sections of the config as a search has chosen them: what :func:`choose_data` wrote, or nothing where there was no choice."""
     sections: dict[str, Any] = _read(Path(choice[0]))["sections"] if choice else {}
     return sections
+
+
+def chosen_source(choice: Sequence[str | Path], about: Mapping[str, Any]) -> dict[str, Any]:
+    """What trainings are told of the source that a search has chosen; nothing where there was no choice.
+
+    Parameters
+    ----------
+    choice
+        As in :func:`chosen_sections`.
+    about
+        As in :func:`popdl.trials.of_source`.
+
+    Returns
+    -------
+    dict
+        ``simulation``, ``priors`` and ``about``, as :func:`popdl.training.train` takes them.
+    """
+    sections = chosen_sections(choice)
+    if not sections:
+        return {}
+    source = sections.get("simulation") or sections["import"]
+    return {"simulation": source, **of_source(source, about)}
 
 
 def chosen_study(study: Study, results: Results) -> Study:

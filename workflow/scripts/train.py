@@ -10,36 +10,28 @@ from popdl.config.training import Evaluation
 from popdl.config.transforms import Transforms
 from popdl.jobs import step
 from popdl.search import run_trial, train_chosen
-from popdl.trials import of_source
-from popdl.variants import chosen_sections
+from popdl.variants import chosen_source
 
+PLAIN = ("study", "options", "training", "seed", "priors", "about", "simulation")
 params, wildcards, output = snakemake.params, snakemake.wildcards, snakemake.output
 with step(snakemake.log[0]):
     shared = {
-        "study": params.study,
+        **{name: getattr(params, name) for name in PLAIN},
         "key": wildcards.network,
-        "options": params.options,
-        "training": params.training,
         "evaluation": validate(Evaluation, params.evaluation, where="evaluation"),
         "transforms": validate(Transforms, params.transforms, where="transforms"),
-        "seed": params.seed,
         "shards": [Path(shard) for shard in snakemake.input.shards],
         "splits": Path(snakemake.input.splits),
         "targets": Path(snakemake.input.targets),
         "checkpoint": Path(params.checkpoint),
         "tensorboard": Path(params.tensorboard),
-        "priors": params.priors,
-        "about": params.about,
-        "simulation": params.simulation,
         "num_devices": snakemake.resources.get("devices", 1),
         "num_workers": max(1, snakemake.threads - params.training.get("threads", 1)),
     }
     if hasattr(wildcards, "trial"):
         run_trial(**shared, over=params.over, trial=int(wildcards.trial), output=Path(output[0]))
     else:
-        if chosen := chosen_sections(snakemake.input.data):
-            source = chosen.get("simulation") or chosen["import"]
-            shared |= {"simulation": source, **of_source(source, params.about)}
+        shared |= chosen_source(snakemake.input.data, params.about)
         choice = [Path(path) for path in snakemake.input.choice[:1]]
         names = {"output": Path(output.model), "history": Path(output.history)}
         train_chosen(choice[0] if choice else None, **shared, **names, replicate=int(wildcards.replicate))
