@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,7 @@ def test_cuda_graphs_need_a_gpu_and_say_so(
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_a_compiled_training_differs_by_rounding_alone(data: dict[str, Any], tmp_path: Path) -> None:
     options = {"name": "mlp"}
     found, again, expected = (

@@ -223,4 +223,6 @@ def test_a_training_is_exact_on_a_gpu_and_leaves_torch_as_it_was() -> None:
         assert not cudnn.allow_tf32 and not cudnn.benchmark
         assert torch.get_float32_matmul_precision() == "highest"
         assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.utils.deterministic.fill_uninitialized_memory
+    assert torch.utils.deterministic.fill_uninitialized_memory
     assert (cudnn.allow_tf32, cudnn.benchmark, torch.get_float32_matmul_precision()) == before
