@@ -6,8 +6,10 @@ seen to come.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import learnable
@@ -114,7 +116,7 @@ def test_transforms_leave_the_host_alone(name: str, options: dict[str, Any]) -> 
 @pytest.mark.parametrize("name", [*plugins.known("networks"), "site_pairs in stretches"])
 def test_steps_leave_the_host_alone(name: str, values: str) -> None:
     network, _, rest = name.partition(" ")
-    with META:
+    with META:  # as models are loaded, and then filled
         body = build(network, {"stretches": 4} if rest else {}, InputShape(50, 400, has_positions=True))
         heads = Heads(body.num_features, TARGETS)
     module = nn.ModuleList([body, heads])
@@ -143,7 +145,20 @@ def test_weights_of_targets_are_those_of_the_config_and_in_no_model() -> None:
     for dtype in (torch.float32, torch.float64):
         means = torch.tensor([1.0, 3.0, 0.5], dtype=dtype)
         weights = torch.tensor([0.1, 1.0, 2.0], dtype=dtype)
-        assert torch.equal(heads.total(means), (means * weights).sum() / weights.sum())
+        with META:  # as models are loaded
+            loaded = Heads(4, TARGETS)
+        for part in (heads, loaded):
+            assert torch.equal(part.total(means), (means * weights).sum() / weights.sum())
+
+
+def test_a_network_that_keeps_tables_is_loaded_with_them() -> None:
+    shape, options = InputShape(6, 30, has_positions=True), {"stretches": 4}
+    network = build("site_pairs", options, shape).eval()
+    with META:
+        loaded = build("site_pairs", options, shape).eval()
+    loaded.load_state_dict(network.state_dict(), assign=True)
+    batch = (torch.rand(3, 6, 30) < 0.3).float(), torch.rand(3, 30), torch.ones(3, 30, dtype=torch.bool)
+    assert torch.equal(loaded(*batch), network(*batch))
 
 
 class Event:
@@ -226,3 +241,19 @@ def test_a_training_is_exact_on_a_gpu_and_leaves_torch_as_it_was() -> None:
         assert not torch.utils.deterministic.fill_uninitialized_memory
     assert torch.utils.deterministic.fill_uninitialized_memory
     assert (cudnn.allow_tf32, cudnn.benchmark, torch.get_float32_matmul_precision()) == before
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_more_steps_do_not_wait_more_often_for_a_gpu(tmp_path: Path) -> None:
+    data, counts = learnable.dataset(tmp_path / "data"), []
+    for size in (30, 5):
+        training = learnable.TRAINING.model_copy(update={"batch_size": size, "max_epochs": 1})
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            with warnings.catch_warnings(record=True) as found:
+                warnings.simplefilter("always")
+                learnable.fit(data, tmp_path / str(size), training=training)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        counts.append(sum("synchroniz" in str(warning.message) for warning in found))
+    assert counts[0] == counts[1]

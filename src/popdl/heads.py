@@ -54,15 +54,13 @@ class Heads(nn.Module):
         :class:`popdl.losses.TargetLoss` reads.
     """
 
-    weights: Tensor
-
     def __init__(self, num_features: int, targets: Mapping[str, Mapping[str, Any]]) -> None:
         super().__init__()
         self.targets = {name: dict(target) for name, target in targets.items()}
         self.columns = output_columns(targets)
         weights = [float(target.get("weight", 1.0)) for target in targets.values()]
-        # On the device, because a list that goes there in every step would let the host wait for it; in no model file.
-        self.register_buffer("weights", torch.tensor(weights, dtype=torch.float64), persistent=False)
+        # Kept on the device once it is there: a list that goes there in every step would let the host wait for it.
+        self.weights = torch.tensor(weights, dtype=torch.float64, device="cpu")
         self.num_outputs = max(columns.stop for columns in self.columns.values())
         self.linear = nn.Linear(num_features, self.num_outputs)
 
@@ -96,5 +94,6 @@ class Heads(nn.Module):
 
     def total(self, means: Tensor) -> Tensor:
         """The loss that is minimised: the weighted mean over targets."""
+        self.weights = self.weights.to(means.device)
         weights = self.weights.to(means.dtype)
         return (means * weights).sum() / weights.sum()

@@ -68,8 +68,7 @@ class SitePairs(Network):
         self.stretches = [
             _stretches(shape.max_sites, distance, number=settings.stretches) for distance in self.distances
         ]
-        for number, stretches in enumerate(self.stretches):  # no part of the model: they follow from its shape
-            self.register_buffer(f"stretch_{number}", _one_hot(stretches), persistent=False)
+        self.inside_stretches = [_one_hot(stretches) for stretches in self.stretches]
         of_alleles = 4 if settings.four_gametes else 3
         num_channels = of_alleles * max(1, len(shape.populations)) + 1 + 2 * int(shape.has_positions)
         layers: list[nn.Module] = []
@@ -115,10 +114,9 @@ class SitePairs(Network):
             described.append(torch.stack(channels, dim=1) * inside[-1].unsqueeze(1))
         values = self.per_pair(torch.cat(described, dim=2)) * torch.cat(inside, dim=1).unsqueeze(1)
         parts = values.split([pairs.shape[1] for pairs in inside], dim=2)
-        features += [
-            _means(part, pairs, self.get_buffer(f"stretch_{number}"))
-            for number, (part, pairs) in enumerate(zip(parts, inside, strict=True))
-        ]
+        # On the device once they are there: what is brought in every step lets the host wait.
+        self.inside_stretches = [part.to(values.device) for part in self.inside_stretches]
+        features += [_means(*part) for part in zip(parts, inside, self.inside_stretches, strict=True)]
         return self.head(torch.cat(features, dim=1))
 
 
@@ -132,7 +130,7 @@ def _stretches(max_sites: int, distance: int, *, number: int) -> list[int]:
 
 def _one_hot(stretches: list[int]) -> Tensor:
     """Which pair lies in which stretch, shape (num_pairs, num_stretches), dtype=float32."""
-    return one_hot(torch.tensor(stretches), stretches[-1] + 1).float()
+    return one_hot(torch.tensor(stretches, device="cpu"), stretches[-1] + 1).float()
 
 
 def _means(values: Tensor, pairs: Tensor, stretches: Tensor) -> Tensor:
