@@ -54,7 +54,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }
 """The first with the defaults of popdl, the last as three_epoch.yaml has it."""
 EPOCHS = 2
-SECONDS = 3.0
+SECONDS = 5.0
 """Time given to everything that is repeated."""
 
 
@@ -184,8 +184,8 @@ def measure(study: Study, results: Results, number: int, *, fabric: Fabric) -> d
 def table(lines: list[dict[str, Any]]) -> str:
     """The lines as Markdown."""
     rows = [
-        "| network | compile | training, examples/s | on one resident batch | ratio | waiting | memory | prediction, windows/s | GFLOP/s | of a matrix product |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| network | compile | training, examples/s | on one resident batch | ratio | waiting | memory | prediction, windows/s | GFLOP/s | a matrix product | share |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for line in lines:
         memory = f"{line['peak_memory_mb']:,.0f} MB" if line["peak_memory_mb"] else "–"
@@ -193,7 +193,7 @@ def table(lines: list[dict[str, Any]]) -> str:
         rows.append(
             f"| {line['network']} | {str(line['compile']).lower()} | {line['examples_per_second']:,.1f} | {line['resident_examples_per_second']:,.1f} "
             f"| {line['ratio']:.2f} | {100 * line['waiting_share']:.2g} % | {memory} | {line['prediction_windows_per_second']:,.1f} "
-            f"| {line['giga_flops_per_second']:,.1f} | {100 * share:.1f} % |"
+            f"| {line['giga_flops_per_second']:,.1f} | {line['matrix_product_giga_flops_per_second']:,.1f} | {100 * share:.1f} % |"
         )
     return "\n".join(rows) + "\n"
 
@@ -203,8 +203,8 @@ def introduction(line: dict[str, Any]) -> str:
     where = line["device"] if GPU else "**no GPU: one thread of a CPU**, on which the aims below do not apply"
     return (
         f"`python benchmarks/gpu.py`, {datetime.now(UTC):%d %B %Y}, {where} ({platform.system()} {platform.machine()}, torch {torch.__version__}, "
-        f"{line['precision']}), {line['examples']:,} examples of 50 × 400, batches of {line['batch_size']}; a matrix product reaches "
-        f"{line['matrix_product_giga_flops_per_second']:,.0f} GFLOP/s. Aims on a GPU: a ratio of 0.95 at least, 2 % of the time waiting at most.\n\n"
+        f"{line['precision']}), {line['examples']:,} examples of 50 × 400, batches of {line['batch_size']}. "
+        f"Aims on a GPU: a ratio of 0.95 at least, 2 % of the time waiting at most.\n\n"
     )
 
 
