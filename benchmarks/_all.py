@@ -68,7 +68,7 @@ def main() -> None:
         if line["benchmark"] == "training":
             speed, waiting = line["examples_per_second"], 100 * line["waiting_share"]
             print(
-                f"\nTraining it on {line['device']}: {speed:,.0f} examples/s, {waiting:.2g} % of the time waiting for data (aim: at most 2 %)."
+                f"\nTraining {line['network']} on {line['device']}: {speed:,.0f} examples/s, {waiting:.2g} % of the time waiting for data (aim: at most 2 %)."
             )
     print("\ndnadna 1.0.0rc1, measured per CPU-second on one core of such a machine: quoted.")
     print("It crops each example whenever it is loaded, popdl once, when encoding (the line `encode`).")

@@ -31,7 +31,7 @@ STATISTICS = 8 * 60
 """Bytes of the statistics of an example, and of its parameters, nearly."""
 PREDICTED = 2 * 64 * 256
 """Examples of the test split in memory at once: see popdl.prediction."""
-BEGIN, END = "<!-- benchmarks/scale.py -->", "<!-- end of benchmarks/scale.py -->"
+PLACE = "benchmarks/scale.py"
 
 
 def study_of(options: argparse.Namespace) -> Any:
@@ -180,13 +180,14 @@ def table(lines: list[dict[str, Any]]) -> str:
     return "\n".join(rows) + "\n"
 
 
-def write(path: Path, text: str) -> None:
-    """Put the table where the file marks its place, or at the end."""
+def write(path: Path, place: str, text: str) -> None:
+    """Put a table where the file marks its place, or at the end."""
+    begin, end = f"<!-- {place} -->", f"<!-- end of {place} -->"
     old = path.read_text(encoding="utf-8") if path.exists() else "# Performance\n\n"
-    if BEGIN not in old:
-        old += f"{BEGIN}\n{END}\n"
-    before, rest = old.split(BEGIN)
-    path.write_text(f"{before}{BEGIN}\n{text}{END}{rest.split(END)[1]}", encoding="utf-8")
+    if begin not in old:
+        old += f"{begin}\n{end}\n"
+    before, rest = old.split(begin)
+    path.write_text(f"{before}{begin}\n{text}{end}{rest.split(end)[1]}", encoding="utf-8")
 
 
 def main() -> None:
@@ -221,7 +222,7 @@ def main() -> None:
             )
     if options.write:
         intro = f"{options.examples:,} examples of {NUM_HAPLOTYPES} × {MAX_SITES}, shards of {options.shard_size:,}; from disk with {options.in_memory:,} in memory:\n\n"
-        write(options.write, intro + table(lines))
+        write(options.write, PLACE, intro + table(lines))
 
 
 if __name__ == "__main__":

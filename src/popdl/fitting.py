@@ -10,17 +10,17 @@ import logging
 import math
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from popdl.checkpoint import Progress
+from popdl.compiling import compiled
 from popdl.config.training import Training
 from popdl.errors import DivergedError
 from popdl.examples import Examples
@@ -30,6 +30,7 @@ from popdl.module import PopdlModule
 from popdl.optimization import Schedule, frozen_modules
 from popdl.processes import share
 from popdl.seeds import generator
+from popdl.timing import Stopwatch
 from popdl.transforms._pipeline import Pipeline, Pipelines
 
 __all__ = ["fit"]
@@ -86,29 +87,30 @@ def fit(
     DivergedError
         If the loss is no longer a finite number.
     """
-    wrapped, wrapped_optimizer = fabric.setup(module, schedule.optimizer)
     steps_per_epoch, num_steps = schedule.steps_per_epoch, schedule.num_steps
     frozen = frozen_modules(module, training)
+    _into_training(module, frozen)
+    network = _translated(
+        fabric, module, data, validation, truths, pipelines=pipelines, training=training, run_seed=run_seed
+    )
+    wrapped, wrapped_optimizer = fabric.setup(network, schedule.optimizer)
     with _curves(tensorboard, progress) as draw, _bar(fabric, num_steps, progress.epoch * steps_per_epoch) as bar:
         while progress.epoch < training.max_epochs and progress.epoch - progress.best_epoch <= training.patience:
             epoch = progress.epoch
             own = (fabric.global_rank,) if fabric.global_rank else ()
             torch.manual_seed(int(generator(run_seed, "training", epoch, 1, *own).integers(2**63)))
-            module.train()
-            for part in frozen:
-                part.eval()
-            train_loss, waiting, num_examples = torch.zeros((), device=fabric.device), 0.0, 0
-            start = _now(fabric)
+            _into_training(module, frozen)
+            train_loss, num_examples = torch.zeros((), device=fabric.device), 0
+            stopwatch = Stopwatch(fabric.device)
             sources = examples(epoch)
             for number in range(epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch):
                 schedule.before_step(number)
                 rate = schedule.rate
-                before = _now(fabric)
-                source, chosen, known = next(sources)
-                draw_from = pipelines.train.generator(run_seed, number, device=fabric.device)
-                batch, wanted = pipelines.train.training_batch(source, chosen, known, generator=draw_from)
-                batch, wanted = share(batch, wanted, rank=fabric.global_rank, num_processes=fabric.world_size)
-                waiting += _now(fabric) - before
+                with stopwatch.waiting():
+                    source, chosen, known = next(sources)
+                    draw_from = pipelines.train.generator(run_seed, number, device=fabric.device)
+                    batch, wanted = pipelines.train.training_batch(source, chosen, known, generator=draw_from)
+                    batch, wanted = share(batch, wanted, rank=fabric.global_rank, num_processes=fabric.world_size)
                 losses = module.heads.losses(wrapped(*batch), wanted)
                 # This process's part of the batch's loss: known targets are counted over all of them.
                 loss = module.heads.total(losses._replace(counts=_sum(fabric, losses.counts)).means())
@@ -123,7 +125,7 @@ def fit(
                 train_loss += loss.detach() * len(chosen)
                 num_examples += len(chosen)
                 bar.update()
-            seconds = _now(fabric) - start
+            seconds, waiting = stopwatch.read()
             del source, sources  # a part of a dataset on disk goes before those of the validation split come
             row = {
                 "epoch": epoch + 1,
@@ -168,6 +170,36 @@ def fit(
                     row["examples_per_second"],
                     100 * row["waiting_share"],
                 )
+
+
+def _into_training(module: nn.Module, frozen: Sequence[nn.Module]) -> None:
+    """Training mode, but for parts that are frozen."""
+    module.train()
+    for part in frozen:
+        part.eval()
+
+
+def _translated(
+    fabric: Fabric,
+    module: PopdlModule,
+    data: PackedData | OnDisk,
+    rows: Tensor,
+    truths: Tensor,
+    *,
+    pipelines: Pipelines,
+    training: Training,
+    run_seed: int,
+) -> nn.Module:
+    """What the steps run: the module, compiled where the config asks for it and these rows of the data show that it works."""
+    if not training.compile:
+        return module
+    size = training.batch_size
+    part, chosen, examples = next(batches(data, rows[:size], size=size))
+    full = torch.arange(size, device=chosen.device) % len(chosen)
+    draw_from = pipelines.train.generator(run_seed, 0, device=fabric.device)
+    batch, wanted = pipelines.train.training_batch(part, chosen[full], truths[examples[full]], generator=draw_from)
+    batch, _ = share(batch, wanted, rank=fabric.global_rank, num_processes=fabric.world_size)
+    return compiled(fabric, module, batch, cuda_graphs=training.compile == "cuda_graphs")
 
 
 @torch.no_grad()
@@ -232,9 +264,3 @@ def _curves(folder: Path | None, progress: Progress) -> Iterator[Callable[[Mappi
 def _bar(fabric: Fabric, num_steps: int, done: int) -> tqdm:
     """A progress bar where standard error is a terminal; elsewhere the log has a line for each epoch."""
     return tqdm(total=num_steps, initial=done, unit="step", disable=not (sys.stderr.isatty() and fabric.is_global_zero))
-
-
-def _now(fabric: Fabric) -> float:
-    if fabric.device.type == "cuda":
-        torch.cuda.synchronize(fabric.device)
-    return time.perf_counter()

@@ -58,7 +58,9 @@ class Heads(nn.Module):
         super().__init__()
         self.targets = {name: dict(target) for name, target in targets.items()}
         self.columns = output_columns(targets)
-        self.weights = [float(target.get("weight", 1.0)) for target in targets.values()]
+        weights = [float(target.get("weight", 1.0)) for target in targets.values()]
+        # Kept on the device once it is there: a list that goes there in every step would let the host wait for it.
+        self.weights = torch.tensor(weights, dtype=torch.float64, device="cpu")
         self.num_outputs = max(columns.stop for columns in self.columns.values())
         self.linear = nn.Linear(num_features, self.num_outputs)
 
@@ -92,5 +94,6 @@ class Heads(nn.Module):
 
     def total(self, means: Tensor) -> Tensor:
         """The loss that is minimised: the weighted mean over targets."""
-        weights = means.new_tensor(self.weights)
+        self.weights = self.weights.to(means.device)
+        weights = self.weights.to(means.dtype)
         return (means * weights).sum() / weights.sum()

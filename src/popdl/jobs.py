@@ -29,9 +29,8 @@ def step(log: str | Path | None = None, *, debug: bool = False) -> Iterator[None
         Show the traceback of a refusal, and debugging messages.
     """
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
-    if log is not None and not int(
-        os.environ.get("LOCAL_RANK", "0")
-    ):  # others that train beside have no log of their own
+    first = not any(int(os.environ.get(name, "0")) for name in ("LOCAL_RANK", "NODE_RANK"))
+    if log is not None and first:  # others that train beside have no log of their own
         Path(log).parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(log, mode="w", encoding="utf-8"))
     logging.basicConfig(

@@ -37,6 +37,8 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
     for name, value in vars(optim).items()
     if isinstance(value, type) and issubclass(value, Optimizer) and value is not Optimizer
 }
+FUSED = (optim.Adam, optim.AdamW, optim.SGD)
+"""Optimizers that have one kernel for all weights of a GPU."""
 REFUSED_OPTIMIZERS = {
     "LBFGS": "it needs the loss several times in each step",
     "SparseAdam": "it takes sparse gradients, and those of networks here are dense",
@@ -105,6 +107,11 @@ def make_optimizer(module: nn.Module, training: Training) -> Optimizer:
     for key, instead in (("lr", "training.learning_rate"), ("weight_decay", "training.weight_decay")):
         if key in options:
             raise PopdlError(f"{OPTIMIZER}.{key}: leave it out and set {instead}.")
+    if part in FUSED and not {"fused", "foreach", "differentiable"} & options.keys() and _on_gpu(module):
+        options = {
+            **options,
+            "fused": True,
+        }  # in one pass over the weights; on a CPU, weights stay those of the plain one
     decays = "weight_decay" in accepted
     groups = _groups(module, training.parameter_groups or [])
     own_decay = next(
@@ -128,6 +135,10 @@ def make_optimizer(module: nn.Module, training: Training) -> Optimizer:
             weight.requires_grad_(False)
     fixed = {"lr": training.learning_rate, **({"weight_decay": training.weight_decay} if decays else {})}
     return construct(part, parameters, options=options, where=OPTIMIZER, fixed=fixed)
+
+
+def _on_gpu(module: nn.Module) -> bool:
+    return all(parameter.device.type == "cuda" for parameter in module.parameters())
 
 
 def _groups(

@@ -252,14 +252,13 @@ def _holds_windows(path: Path) -> bool:
 
 @contextmanager
 def _machine(device: Device, threads: int | None) -> Iterator[torch.device]:
-    """The device to predict on, with float32 as exact as on a CPU; torch's settings are as before afterwards."""
+    """The device to predict on; torch's number of threads is as before afterwards."""
     if device == "cuda" and not torch.cuda.is_available():
         raise PopdlError("--device cuda: torch finds no GPU here; use `--device cpu`, or install torch for your GPU.")
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            yield torch.device("cpu" if device == "cpu" or not torch.cuda.is_available() else "cuda")
+        yield torch.device("cpu" if device == "cpu" or not torch.cuda.is_available() else "cuda")
     finally:
         torch.set_num_threads(before)
 

@@ -41,7 +41,7 @@ from popdl.model import save_model
 from popdl.module import PopdlModule, PositionScaling, predict_outputs
 from popdl.networks._base import InputShape, describe, network_name
 from popdl.optimization import make_optimizer, make_schedule
-from popdl.processes import make_fabric
+from popdl.processes import check_alike, make_fabric
 from popdl.realism import fit_reference
 from popdl.scaling import TargetScaling, turns_around
 from popdl.seeds import generator
@@ -79,6 +79,7 @@ def train(
     simulation: Mapping[str, Any] | None = None,
     num_workers: int = 1,
     num_devices: int = 1,
+    num_nodes: int = 1,
 ) -> None:
     """Train a network and write its model file.
 
@@ -115,8 +116,9 @@ def train(
         The config's section, from which fresh examples are simulated where ``training.data`` is `on_the_fly`.
     num_workers
         Processes that simulate them.
-    num_devices
-        Devices that share every batch (:mod:`popdl.processes`). The processes that are started beside this one end here.
+    num_devices, num_nodes
+        Devices of each node, and nodes, that share every batch (:mod:`popdl.processes`). The processes that are started beside
+        this one end here.
 
     Raises
     ------
@@ -125,7 +127,7 @@ def train(
     """
     keep_freed_memory()  # a network's layers take and free the same blocks in every step
     with _reproducible(training.threads), preemptible():
-        fabric = make_fabric(training, num_devices=num_devices)
+        fabric = make_fabric(training, num_devices=num_devices, num_nodes=num_nodes)
         opened = open_shards(shards)
         data = _data(opened, training, device=fabric.device)
         split = read_splits(splits)["split"].to_numpy()
@@ -206,6 +208,7 @@ def train(
             replay=schedule.replay,
             max_epochs=training.max_epochs,
         )
+        check_alike(fabric, progress.epoch, what=f"{checkpoint}: epochs in the checkpoint")
         if training.fresh_per_epoch:
             assert simulation is not None
             examples_of = fresh_examples(
@@ -300,18 +303,26 @@ def _data(shards: Sequence[Shard], training: Training, *, device: torch.device) 
 
 @contextmanager
 def _reproducible(threads: int) -> Iterator[None]:
-    """Deterministic algorithms, this many threads, and a random state of its own; all as before afterwards."""
+    """Deterministic and exact algorithms, this many threads, and a random state of its own; all as before afterwards.
+
+    On a GPU, cuDNN neither picks its algorithms by the clock (``benchmark``), which may pick others next time, nor rounds
+    float32 to TF32, as torch lets it by default. New memory is not filled, which would cost 3 to 14 % of a step on a CPU (benchmarks' networks)
+    and is there to show who reads what was never written.
+    """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with this
-    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    with torch.random.fork_rng():
+    filling: Any = torch.utils.deterministic
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), filling.fill_uninitialized_memory
+    with torch.random.fork_rng(), torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=False):
         torch.set_num_threads(threads)
         # Some operations have no deterministic form on a GPU: there, a user's network may use them, with a warning.
         torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
+        filling.fill_uninitialized_memory = False
         try:
             yield
         finally:
             torch.set_num_threads(before[0])
             torch.use_deterministic_algorithms(before[1])
+            filling.fill_uninitialized_memory = before[2]
 
 
 def _intervals(

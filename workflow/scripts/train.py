@@ -26,6 +26,7 @@ with step(snakemake.log[0]):
         "checkpoint": Path(params.checkpoint),
         "tensorboard": Path(params.tensorboard),
         "num_devices": snakemake.resources.get("devices", 1),
+        "num_nodes": snakemake.resources.get("nodes", 1),
         "num_workers": max(1, snakemake.threads - params.training.get("threads", 1)),
     }
     if hasattr(wildcards, "trial"):

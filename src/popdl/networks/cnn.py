@@ -58,7 +58,8 @@ class Cnn(Network):
         values = genotypes.unsqueeze(1)
         if positions is not None:
             values = torch.cat([values, positions[:, None, None].expand_as(values)], dim=1)
-        values = values * mask[:, None, None]
+        # Features innermost: with so few, convolutions take two thirds of the time (a CPU; those of exchangeable and custom_cnn take more).
+        values = (values * mask[:, None, None]).contiguous(memory_format=torch.channels_last)
         before, behind = (self.settings.width - 1) // 2, self.settings.width // 2
         pool = self.settings.pool
         for convolution, normalisation in zip(self.convolutions, self.normalisations, strict=True):

@@ -68,6 +68,7 @@ class SitePairs(Network):
         self.stretches = [
             _stretches(shape.max_sites, distance, number=settings.stretches) for distance in self.distances
         ]
+        self.inside_stretches = [_one_hot(stretches) for stretches in self.stretches]
         of_alleles = 4 if settings.four_gametes else 3
         num_channels = of_alleles * max(1, len(shape.populations)) + 1 + 2 * int(shape.has_positions)
         layers: list[nn.Module] = []
@@ -113,7 +114,9 @@ class SitePairs(Network):
             described.append(torch.stack(channels, dim=1) * inside[-1].unsqueeze(1))
         values = self.per_pair(torch.cat(described, dim=2)) * torch.cat(inside, dim=1).unsqueeze(1)
         parts = values.split([pairs.shape[1] for pairs in inside], dim=2)
-        features += [_means(*part) for part in zip(parts, inside, self.stretches, strict=True)]
+        # On the device once they are there: what is brought in every step lets the host wait.
+        self.inside_stretches = [part.to(values.device) for part in self.inside_stretches]
+        features += [_means(*part) for part in zip(parts, inside, self.inside_stretches, strict=True)]
         return self.head(torch.cat(features, dim=1))
 
 
@@ -125,12 +128,16 @@ def _stretches(max_sites: int, distance: int, *, number: int) -> list[int]:
     return [ranks[stretch] for stretch in found]
 
 
-def _means(values: Tensor, pairs: Tensor, stretches: list[int]) -> Tensor:
+def _one_hot(stretches: list[int]) -> Tensor:
+    """Which pair lies in which stretch, shape (num_pairs, num_stretches), dtype=float32."""
+    return one_hot(torch.tensor(stretches, device="cpu"), stretches[-1] + 1).float()
+
+
+def _means(values: Tensor, pairs: Tensor, stretches: Tensor) -> Tensor:
     """Means of (batch, channels, pairs) over the real pairs of each stretch, side by side."""
-    number = stretches[-1] + 1
-    if number == 1:
+    if stretches.shape[1] == 1:
         return mean(values, pairs)
-    inside = one_hot(torch.tensor(stretches, device=values.device), number).to(values.dtype)
+    inside = stretches.to(values.dtype)
     counts = pairs.to(values.dtype) @ inside
     return (values @ inside / counts.clamp(min=1).unsqueeze(1)).flatten(1)
 

@@ -48,6 +48,7 @@ class ReadCounts(Transform):
         size = self.form.ploidy + 1
         content = ones + called * size
         chance = uniforms(content, examples.mask, number=2, generator=generator)
+        self.table = self.table.to(content.device)  # once
         # A Poisson number of reads of which a binomial number shows a 1: two independent Poisson numbers.
         reads = _poisson(self.table, torch.stack([content, called - ones + called * size]), chance)
         return with_frequencies(examples, reads[0], reads.sum(dim=0))
@@ -72,6 +73,6 @@ def _poisson(table: Tensor, rows: Tensor, chance: Tensor) -> Tensor:
     """Invert the distribution function in the row of each cell at a uniform number, shape and dtype of ``rows``."""
     num_rows, num_counts = table.shape
     # One search in all rows at once: row r lies between r and r + 1.
-    steps = (table + torch.arange(num_rows).unsqueeze(1)).flatten().to(rows.device)
+    steps = (table + torch.arange(num_rows, device=table.device).unsqueeze(1)).flatten()
     found = torch.searchsorted(steps, (rows + chance).contiguous(), right=True) - rows * num_counts
     return found.clamp(0, num_counts - 1)
