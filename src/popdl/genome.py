@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from popdl import seeds
 from popdl.config.application import SimulatedGenome
 from popdl.errors import PopdlError
+from popdl.files import whole
 from popdl.simulators._base import Simulator
 
 __all__ = ["simulate_genome"]
@@ -84,16 +84,12 @@ def _write_bgzipped(vcf: str, output: Path) -> None:
     from cyvcf2 import Writer
 
     end = vcf.index("\n", vcf.index("#CHROM")) + 1
-    partial = output.parent / f".{output.name}.partial-{os.getpid()}"
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        writer = Writer.from_string(str(partial), vcf[:end], mode="wz")
-        writer.write_header()
-        for line in vcf[end:].splitlines():
-            writer.write_record(writer.variant_from_string(line))
-        writer.close()
-        partial.replace(output)
+        with whole(output) as partial:
+            writer = Writer.from_string(str(partial), vcf[:end], mode="wz")
+            writer.write_header()
+            for line in vcf[end:].splitlines():
+                writer.write_record(writer.variant_from_string(line))
+            writer.close()
     except OSError as error:
         raise PopdlError(f"{output}: cannot write the simulated genome: {error.strerror or error}.") from error
-    finally:
-        partial.unlink(missing_ok=True)
