@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from popdl.simulators._base import Simulator
 __all__ = ["simulate_genome"]
 
 CONTIG = "1"
+BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+"""The empty block at the end of every bgzipped file (SAM specification, section 4.1.2)."""
 
 
 def simulate_genome(simulation: Simulator, genome: SimulatedGenome, *, seed: int, name: str, output: Path) -> None:
@@ -91,5 +94,16 @@ def _write_bgzipped(vcf: str, output: Path) -> None:
             for line in vcf[end:].splitlines():
                 writer.write_record(writer.variant_from_string(line))
             writer.close()
-    except OSError as error:
-        raise PopdlError(f"{output}: cannot write the simulated genome: {error.strerror or error}.") from error
+            # Neither cyvcf2 nor its htslib says so when a disk is full.
+            if not _is_whole(partial, num_records=vcf.count("\n", end)):
+                raise OSError("the disk did not take all of it, it may be full")
+    except (OSError, EOFError) as error:
+        raise PopdlError(f"{output}: cannot write the simulated genome: {error}.") from error
+
+
+def _is_whole(path: Path, *, num_records: int) -> bool:
+    """Whether a bgzipped VCF ends as it should, and holds so many records."""
+    if not path.read_bytes().endswith(BGZF_END):
+        return False
+    with gzip.open(path) as lines:
+        return sum(not line.startswith(b"#") for line in lines) == num_records
