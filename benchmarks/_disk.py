@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,7 +41,7 @@ def spoiled(
         spoil()
         done = call(*limit, *popdl(step, study))
         mend()
-        refused = done.returncode == 2 and words in said(done) and "Traceback" not in said(done)
+        refused = done.returncode == 2 and re.search(words, said(done)) and "Traceback" not in said(done)
         problem = "" if refused else f"code {done.returncode}: {said(done).strip()[-200:]}"
         problem = problem or differences(digests(study), before)
         again = call(*popdl(step, study))

@@ -17,7 +17,7 @@ CONFIG = ROOT / "config/test.yaml"
 LEFT_OUT = ("benchmarks", "logs", "tensorboard")
 """Folders of results that tell times, or what was done when: they differ from run to run."""
 TIMES = ("examples_per_second", "waiting_share", "seconds")
-"""Columns of a training's history that do."""
+"""Columns of a training's history, and of the table beside its figure, that do."""
 TABLES_OF_TIMES = re.compile(r"<table>\s*<thead>[^\n]*>(?:Examples/s|CPU time \(s\))<.*?</table>", re.DOTALL)
 """Tables of the report that do."""
 
@@ -47,8 +47,8 @@ def content(path: Path) -> bytes:
     """What a file says, but for times."""
     if path.name == "report.html":
         return TABLES_OF_TIMES.sub("", path.read_text(encoding="utf-8")).encode()
-    if path.name.endswith(".history.csv"):
-        header, *rows = [line.split(",") for line in path.read_text().splitlines()]
+    if path.name.endswith(".history.csv") or path.match("figures/training.tsv"):
+        header, *rows = [re.split("[,\t]", line) for line in path.read_text().splitlines()]
         kept = [header.index(name) for name in header if name not in TIMES]
         return "\n".join(",".join(row[column] for column in kept) for row in (header, *rows)).encode()
     return path.read_bytes()

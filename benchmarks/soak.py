@@ -67,7 +67,7 @@ class Options(NamedTuple):
 
 def under_way(text: str) -> list[str]:
     """Phases of the jobs that have started and not ended, in what a run of Snakemake has said."""
-    started = Counter(re.findall(r"^rule (\w+):$", text, flags=re.MULTILINE))
+    started = Counter(re.findall(r"^(?:local)?rule (\w+):$", text, flags=re.MULTILINE))
     ended = Counter(re.findall(r"^Finished jobid: \d+ \(Rule: (\w+)\)$", text, flags=re.MULTILINE))
     phases = {rule: phase for phase, rules in PHASES.items() for rule in rules}
     return sorted({phases[rule] for rule in started - ended}) or [START]
@@ -177,9 +177,9 @@ def full_disk(folder: Path, options: Options) -> Iterator[Outcome]:
         study = Path(shutil.copytree(folder / "undisturbed", folder / "disk/study"))
         filler = folder / "disk/filler"
         if mounted:
-            words, how, limit = "No space left on device", "tmpfs", ()
+            words, how, limit = "No space left on device|may be full", "a tmpfs", ()
         else:
-            words, how = "File too large", "files of 1 KiB at most: no right to mount a tmpfs"
+            words, how = "File too large|may be full", "files of 1 KiB at most: no right to mount a tmpfs"
             limit = ("bash", "-c", 'ulimit -f 1; trap "" XFSZ; exec "$@"', "-")
         kept, problems = spoiled(
             folder,

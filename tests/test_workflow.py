@@ -58,7 +58,7 @@ def digests(folder: Path) -> dict[str, str]:
     kept = [*folder.glob("simulations.zarr/**/*"), *folder.glob("dataset.zarr/**/*"), folder / "splits.tsv"]
     kept += [folder / "targets.json", *folder.glob("models/**/*.safetensors"), *folder.glob("predictions/**/*.tsv")]
     kept += [*folder.glob("baselines/*.tsv"), *folder.glob("applications/**/*.windows.*"), folder / "metrics.json"]
-    kept += folder.glob("figures/*")
+    kept += folder.glob("figures/*.png")
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in kept
