@@ -8,9 +8,11 @@ from pathlib import Path
 
 import learnable
 import pytest
+from limits import small_files
 
 from popdl import checkpoint
 from popdl.checkpoint import PREEMPTED, preemptible
+from popdl.errors import PopdlError
 
 
 def test_a_preempted_training_leaves_cleanly_and_ends_with_the_same_bytes(
@@ -38,6 +40,13 @@ def test_a_preempted_training_leaves_cleanly_and_ends_with_the_same_bytes(
     monkeypatch.undo()
     resumed = learnable.fit(data, tmp_path / "preempted", training=training)
     assert resumed["output"].read_bytes() == whole["output"].read_bytes()
+
+
+def test_a_full_disk_ends_a_training_with_one_message(tmp_path: Path) -> None:
+    data = learnable.dataset(tmp_path / "data")
+    with small_files(1000), pytest.raises(PopdlError, match=r"last.safetensors: cannot write the checkpoint: .*"):
+        learnable.fit(data, tmp_path / "full", training=learnable.TRAINING)
+    assert not [path for path in (tmp_path / "full").rglob("*.safetensors*") if path.is_file()]
 
 
 def test_the_handler_is_there_only_inside() -> None:

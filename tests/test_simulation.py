@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from limits import small_files
 
 from popdl import seeds, store
 from popdl.config.application import SimulatedGenome
@@ -304,6 +305,17 @@ def test_simulated_genome_is_a_vcf(tmp_path: Path) -> None:
     assert len(records) > 50
     assert all(1 <= record.POS <= 100_000 for record in records)
     assert all(record.gt_phases.all() for record in records)
+
+
+def test_simulated_genome_is_there_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    output = tmp_path / "genome.vcf.gz"
+    simulate_genome(section(), GENOME, seed=1, name="one", output=output)
+    size = output.stat().st_size
+    output.unlink()
+    for room in (0, size // 2, size - 1):
+        with small_files(room), pytest.raises(PopdlError, match=r"genome.vcf.gz: cannot write .* may be full"):
+            simulate_genome(section(), GENOME, seed=1, name="one", output=output)
+        assert not list(tmp_path.iterdir())
 
 
 def test_simulated_genome_needs_every_parameter(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -53,10 +54,11 @@ def planned(text: str) -> dict[str, int]:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file of a study's data and models."""
+    """SHA-256 of every file of a study's data, models, predictions and figures."""
     kept = [*folder.glob("simulations.zarr/**/*"), *folder.glob("dataset.zarr/**/*"), folder / "splits.tsv"]
     kept += [folder / "targets.json", *folder.glob("models/**/*.safetensors"), *folder.glob("predictions/**/*.tsv")]
     kept += [*folder.glob("baselines/*.tsv"), *folder.glob("applications/**/*.windows.*"), folder / "metrics.json"]
+    kept += folder.glob("figures/*.png")
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in kept
@@ -123,26 +125,31 @@ def test_killed_and_resumed_on_one_core_gives_the_same_bytes(
     root: Path, finished: Path, config: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("one core, killed")
-    process = subprocess.Popen(
-        command(root, folder, config, "--cores", "1"),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    # Kill everything as soon as the second shard is being written, whole process group included.
-    deadline = time.monotonic() + 300
-    while not (folder / "results/test/dataset.zarr").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (folder / "results/test/report.html").exists()
+    chance = random.Random(1)
+    # Everything is killed, whole process group included: some time after the first encoding and the first training began.
+    for begun in ("dataset.zarr", "logs/train"):
+        process = subprocess.Popen(
+            command(root, folder, config, "--cores", "1"),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + 300
+        while not (folder / "results/test" / begun).exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(chance.uniform(0, 5))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert (folder / "results/test" / begun).exists()
+        assert not (folder / "results/test/report.html").exists()
+        assert snakemake(root, folder, config, "--unlock").returncode == 0
 
-    snakemake(root, folder, config, "--unlock")
     run = snakemake(root, folder, config, "--cores", "1")
     assert run.returncode == 0, run.stderr[-5000:]
     expected = digests(finished / "results/test")
     assert len(expected) > 50
     assert digests(folder / "results/test") == expected
+    assert not [path for path in folder.rglob("*") if ".partial-" in path.name]
 
 
 def test_a_second_run_in_the_same_folder_is_refused(root: Path, config: Path, tmp_path: Path) -> None:

@@ -85,8 +85,11 @@ def save_checkpoint(
         ) from None
     # Cloned, because safetensors refuses tensors that share memory.
     copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    with whole(folder / FILE) as partial:
-        save_file(copies, partial, metadata=metadata)
+    try:
+        with whole(folder / FILE) as partial:
+            save_file(copies, partial, metadata=metadata)
+    except SafetensorError as error:
+        raise PopdlError(f"{folder / FILE}: cannot write the checkpoint: {error}.") from error
 
 
 def load_checkpoint(

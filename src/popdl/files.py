@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +13,17 @@ __all__ = ["whole", "write_text"]
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Give a path beside ``path`` to write to; the file takes its place at the end, and is removed if anything fails."""
+    """Give a path beside ``path`` to write to; the file takes its place at the end, and is removed if anything fails.
+
+    What a killed process of this machine left there is removed. Processes may write the same file side by side: the last stays.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    beside = f".{path.name}.partial-{os.uname().nodename}-"
+    for left in path.parent.glob(f"{glob.escape(beside)}*"):
+        number = left.name.removeprefix(beside)
+        if number.isdecimal() and not _runs(int(number)):
+            left.unlink(missing_ok=True)
+    partial = path.with_name(f"{beside}{os.getpid()}")
     try:
         yield partial
         os.replace(partial, path)
@@ -26,3 +35,13 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file whole."""
     with whole(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import torch
 from lightning_fabric import Fabric
@@ -251,6 +252,9 @@ def _curves(folder: Path | None, progress: Progress) -> Iterator[Callable[[Mappi
 
     if progress.epoch == 0:
         shutil.rmtree(folder, ignore_errors=True)  # curves of an earlier training, with other settings
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryFile(dir=folder):
+        pass  # where nothing can be written, training ends here: TensorBoard's own thread would end with a traceback
     with SummaryWriter(str(folder), purge_step=progress.epoch + 1) as writer:
 
         def draw(row: Mapping[str, float]) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
 import io
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,14 @@ import numpy as np
 from popdl import seeds
 from popdl.config.application import SimulatedGenome
 from popdl.errors import PopdlError
+from popdl.files import whole
 from popdl.simulators._base import Simulator
 
 __all__ = ["simulate_genome"]
 
 CONTIG = "1"
+BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+"""The empty block at the end of every bgzipped file (SAM specification, section 4.1.2)."""
 
 
 def simulate_genome(simulation: Simulator, genome: SimulatedGenome, *, seed: int, name: str, output: Path) -> None:
@@ -84,16 +87,23 @@ def _write_bgzipped(vcf: str, output: Path) -> None:
     from cyvcf2 import Writer
 
     end = vcf.index("\n", vcf.index("#CHROM")) + 1
-    partial = output.parent / f".{output.name}.partial-{os.getpid()}"
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        writer = Writer.from_string(str(partial), vcf[:end], mode="wz")
-        writer.write_header()
-        for line in vcf[end:].splitlines():
-            writer.write_record(writer.variant_from_string(line))
-        writer.close()
-        partial.replace(output)
-    except OSError as error:
-        raise PopdlError(f"{output}: cannot write the simulated genome: {error.strerror or error}.") from error
-    finally:
-        partial.unlink(missing_ok=True)
+        with whole(output) as partial:
+            writer = Writer.from_string(str(partial), vcf[:end], mode="wz")
+            writer.write_header()
+            for line in vcf[end:].splitlines():
+                writer.write_record(writer.variant_from_string(line))
+            writer.close()
+            # Neither cyvcf2 nor its htslib says so when a disk is full.
+            if not _is_whole(partial, num_records=vcf.count("\n", end)):
+                raise OSError("the disk did not take all of it, it may be full")
+    except (OSError, EOFError) as error:
+        raise PopdlError(f"{output}: cannot write the simulated genome: {error}.") from error
+
+
+def _is_whole(path: Path, *, num_records: int) -> bool:
+    """Whether a bgzipped VCF ends as it should, and holds so many records."""
+    if not path.read_bytes().endswith(BGZF_END):
+        return False
+    with gzip.open(path) as lines:
+        return sum(not line.startswith(b"#") for line in lines) == num_records

@@ -3,7 +3,7 @@
     python tests/slurm/cluster.py up /tmp/slurm       prints what to export
     python tests/slurm/cluster.py down /tmp/slurm
 
-Needs Debian's packages slurm-wlm and munge, and no systemd, cgroups or database. Everything lies in one folder, nothing in
+Needs Debian's packages slurm-wlm, munge and procps, and no systemd, cgroups or database. Everything lies in one folder, nothing in
 /etc or /var, and the daemons listen on 127.0.0.1 at ports that were free: a SLURM that is already there is not touched.
 """
 
@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "scancel", "squeue")
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "scancel", "squeue", "ps")
 
 # What is not said has SLURM's default. Jobs are tracked by their process groups, as there may be no cgroups here. A job that is
 # queued again waits until its credential has expired, here for 10 s. A node that comes back is used again. Jobs of the
@@ -136,10 +136,11 @@ class Cluster:
         self.run("scontrol", "update", f"NodeName={self.host}", "State=DOWN", "Reason=test")
 
     def down(self) -> None:
-        """End every job and every daemon."""
-        self._cut_power()
-        for name in ("slurmctld", "munge"):
-            self._end(name)
+        """End every job and every daemon, also where not all of them came up."""
+        with contextlib.ExitStack() as stack:
+            for name in ("munge", "slurmctld"):  # called in the opposite order, each whatever becomes of the others
+                stack.callback(self._end, name)
+            self._cut_power()
 
     def run(self, *command: str) -> None:
         """Run one of SLURM's commands."""
@@ -205,7 +206,7 @@ def main() -> None:
     options = parser.parse_args()
     cluster = Cluster(options.folder.resolve())
     if missing := cluster.missing():
-        raise SystemExit(f"{', '.join(missing)}: not found; install Debian's packages slurm-wlm and munge.")
+        raise SystemExit(f"{', '.join(missing)}: not found; install Debian's packages slurm-wlm, munge and procps.")
     if options.action == "up":
         cluster.up()
         print(f"export SLURM_CONF={cluster.folder}/slurm.conf PATH={cluster.folder}/bin:$PATH")
