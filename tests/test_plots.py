@@ -244,6 +244,40 @@ def test_contigs_lie_one_after_the_other():
     assert placed["left"].tolist() == [2.0, 3.0, 4.0] and placed["right"].tolist() == [3.0, 4.0, 5.0]
 
 
+def test_a_contig_ends_with_the_last_window_that_has_something_to_show(ax):
+    known = pd.Series([False, True, True])
+    placed, contigs = genome_coordinates(windows(), known)
+    assert contigs == {"1": (3.0, 4.0), "2": (4.0, 5.0)}
+    assert placed["left"].tolist() == [2.0, 3.0, 4.0], "windows are where they are, shown or not"
+    assert genome_coordinates(windows(), ~known & False)[1] == genome_coordinates(windows())[1]
+    one = overlapping()
+    probability_track(one, ax, target="t", described={"label": "T", "classes": ["a", "b"]})
+    assert ax.get_xlim() == (0.0, 0.4), "the window from 600 to 800 kb has no prediction"
+
+
+def test_a_scan_has_one_axis_and_calls_statistics_by_their_names(drawn, monkeypatch):
+    from popdl.config.study import load_study
+    from popdl.outcomes import read_outcomes
+    from popdl.plots import figures
+
+    axes = {}
+
+    def draw(panels, paint, path, **kwargs):
+        for name in panels:
+            axes[name] = Figure().subplots()
+            paint(name, axes[name])
+
+    monkeypatch.setattr(figures, "draw_panels", draw)
+    outcomes = read_outcomes(drawn.folder, load_study(drawn.config))
+    figures._scan(outcomes, "both", drawn.figures)
+    spans = [
+        table[table["reason"] == ""] for name in outcomes.windows for table in [outcomes.windows[name][outcomes.best]]
+    ]
+    expected = (min(part["start"].min() for part in spans) / 1e6, max(part["end"].max() for part in spans) / 1e6)
+    assert {ax.get_xlim() for ax in axes.values()} == {expected}
+    assert (axes["h12"].get_ylabel(), axes["tajimas_d"].get_ylabel()) == ("H12", "Tajima's D")
+
+
 def test_windows_outside_the_domain_stand_out_and_the_truth_is_drawn(ax):
     genome_track(windows(), ax, target="s", described=SIZE, true=2500.0)
     labels = ax.get_legend_handles_labels()[1]

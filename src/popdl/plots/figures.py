@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,15 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from popdl.config.study import Study
 from popdl.dataset import open_shards, read_parameters
 from popdl.errors import PopdlError
-from popdl.files import whole, write_text
 from popdl.outcomes import Outcomes, read_outcomes, searched_keys
 from popdl.plots.calibration import coverage, reliability
 from popdl.plots.comparison import comparison_panel
-from popdl.plots.genome_track import genome_track, probability_track, statistic_track
+from popdl.plots.genome_track import genome_coordinates, genome_track, probability_track, statistic_track
+from popdl.plots.panels import COLUMNS, draw_panels
 from popdl.plots.parity import confusion, parity
 from popdl.plots.priors import prior, prior_bins
 from popdl.plots.realism import realism, realism_rows
@@ -33,7 +32,7 @@ from popdl.plots.size_history import (
     history_panel,
     history_table,
 )
-from popdl.plots.style import RC, WIDTH
+from popdl.plots.style import RC
 from popdl.plots.training_curves import training_curves
 from popdl.priors import draw
 from popdl.seeds import generator
@@ -42,8 +41,6 @@ from popdl.store import shard_paths
 __all__ = ["make_figures"]
 
 NUM_PRIOR_DRAWS = 5000
-COLUMNS = 3
-"""Panels beside each other at most."""
 METRICS = {
     "r2": "R² (± 2 s.e.)",
     "accuracy": "Accuracy (± 2 s.e.)",
@@ -102,7 +99,7 @@ def _priors(outcomes: Outcomes, output: Path) -> None:
     def paint(target: str, ax: Axes) -> None:
         prior(values[target], ax, described=outcomes.targets[target])
 
-    _panels(outcomes.targets, paint, output / "priors", table=pd.DataFrame(rows), height=1.9)
+    draw_panels(outcomes.targets, paint, output / "priors", table=pd.DataFrame(rows), height=1.9)
 
 
 def _prior_values(outcomes: Outcomes) -> dict[str, np.ndarray]:
@@ -148,7 +145,7 @@ def _training(outcomes: Outcomes, output: Path) -> None:
         training_curves(by_network[network], ax, title=network)
 
     table = pd.concat([history.assign(network=name) for name, history in histories.items()])
-    _panels(by_network, paint, output / "training", table=table, height=2.3)
+    draw_panels(by_network, paint, output / "training", table=table, height=2.3)
 
 
 def _search(outcomes: Outcomes, output: Path) -> None:
@@ -165,7 +162,7 @@ def _search(outcomes: Outcomes, output: Path) -> None:
         rows, key = panels[name]
         search_panel(rows, ax, key=key)
 
-    _panels(panels, paint, output / "search", table=table, height=2.3)
+    draw_panels(panels, paint, output / "search", table=table, height=2.3)
 
 
 def _parity(outcomes: Outcomes, network: str, output: Path) -> None:
@@ -181,7 +178,7 @@ def _parity(outcomes: Outcomes, network: str, output: Path) -> None:
             confusion(score["confusion"], ax, classes=described["classes"], label=described["label"], accuracy=accuracy)
 
     path = output / f"parity_{network.replace('/', '_')}"
-    _panels(targets, paint, path, table=outcomes.test[network], height=2.8)
+    draw_panels(targets, paint, path, table=outcomes.test[network], height=2.8)
 
 
 def _size_history(outcomes: Outcomes, output: Path) -> None:
@@ -202,7 +199,7 @@ def _size_history(outcomes: Outcomes, output: Path) -> None:
 
     numbers = pd.concat([table[table["example"].isin(shown)], errors]).astype({"example": "Int64"})
     panels = [*map(str, shown), "errors"]
-    _panels(panels, paint, output / "size_history", table=numbers, height=2.2, columns=2, legend=True)
+    draw_panels(panels, paint, output / "size_history", table=numbers, height=2.2, columns=2, legend=True)
 
 
 def _numbers(metrics: Mapping[str, Mapping[str, float | None]]) -> dict[str, dict[str, float]]:
@@ -233,7 +230,9 @@ def _scores(outcomes: Outcomes, output: Path) -> None:
         for metric, value in models[name]["targets"][target].get("metrics", {}).items()
         if metric in METRICS
     ]
-    _panels(outcomes.targets, paint, output / "baselines", table=pd.DataFrame(rows), height=0.75 + 0.24 * len(names))
+    draw_panels(
+        outcomes.targets, paint, output / "baselines", table=pd.DataFrame(rows), height=0.75 + 0.24 * len(names)
+    )
 
 
 def _calibration(outcomes: Outcomes, output: Path) -> None:
@@ -248,7 +247,7 @@ def _calibration(outcomes: Outcomes, output: Path) -> None:
             reliability(table, ax, label=described["label"])
 
     table = pd.concat([pd.DataFrame(scored[target]["calibration"]).assign(target=target) for target in targets])
-    _panels(targets, paint, output / "calibration", table=table, height=2.3, legend=True)
+    draw_panels(targets, paint, output / "calibration", table=table, height=2.3, legend=True)
 
 
 def _genome(outcomes: Outcomes, application: str, output: Path) -> None:
@@ -259,7 +258,7 @@ def _genome(outcomes: Outcomes, application: str, output: Path) -> None:
 
     path = output / f"genome_{application}"
     windows = outcomes.windows[application][outcomes.best]
-    _panels(outcomes.targets, paint, path, table=windows, height=1.6, columns=1, legend=True)
+    draw_panels(outcomes.targets, paint, path, table=windows, height=1.6, columns=1, legend=True)
 
 
 def _track(outcomes: Outcomes, application: str, target: str, ax: Axes) -> None:
@@ -286,6 +285,12 @@ def _scan(outcomes: Outcomes, name: str, output: Path) -> None:
         for application in scan.applications
     }
     names = [*tracks, *scan.statistics]
+    ends = [
+        end
+        for table in windows.values()
+        for span in genome_coordinates(table, table["reason"] == "")[1].values()
+        for end in span
+    ]
 
     def paint(panel: str, ax: Axes) -> None:
         if panel in tracks:
@@ -297,6 +302,7 @@ def _scan(outcomes: Outcomes, name: str, output: Path) -> None:
             levels = next(iter(tables.values())).filter(like="simulated_").iloc[0]
             simulated = {float(str(level).removeprefix("simulated_")): value for level, value in levels.items()}
             statistic_track(tables, ax, statistic=panel, simulated=simulated)
+        ax.set_xlim(min(ends), max(ends))  # the same in all panels, whatever is undefined in some
         if panel != names[-1]:
             ax.set_xlabel("")
 
@@ -304,7 +310,7 @@ def _scan(outcomes: Outcomes, name: str, output: Path) -> None:
     for statistic, tables in values.items():
         column = pd.concat([table["value"] for table in tables.values()])
         numbers[statistic] = column.to_numpy()
-    _panels(names, paint, output / f"scan_{name}", table=numbers, height=1.15, columns=1, legend=True)
+    draw_panels(names, paint, output / f"scan_{name}", table=numbers, height=1.15, columns=1, legend=True)
 
 
 def _values(outcomes: Outcomes, application: str, statistic: str) -> pd.DataFrame:
@@ -335,7 +341,7 @@ def _realism(outcomes: Outcomes, application: str, output: Path) -> None:
     def paint(name: str, ax: Axes) -> None:
         realism(table, ax, title=name)
 
-    _panels(
+    draw_panels(
         {application: None},
         paint,
         output / f"realism_{application}",
@@ -365,51 +371,8 @@ def _comparison(outcomes: Outcomes, application: str, output: Path) -> None:
         if name == list(shown)[-1]:
             ax.set_xlabel(f"Position on contig {table['contig'].iloc[0]} (Mb)")
 
-    _panels(shown, paint, output / f"comparison_{application}", table=table, height=1.7, columns=1, legend=True)
+    draw_panels(shown, paint, output / f"comparison_{application}", table=table, height=1.7, columns=1, legend=True)
 
 
 def _kilobases(scale: float) -> str:
     return f"{scale / 1000:g} kb"
-
-
-def _panels(
-    panels: Iterable[str],
-    paint: Callable[[str, Axes], Any],
-    path: Path,
-    *,
-    table: pd.DataFrame,
-    height: float,
-    columns: int = COLUMNS,
-    legend: bool = False,
-) -> None:
-    """Draw one panel for each name, and write figure and table.
-
-    Parameters
-    ----------
-    paint
-        Draws the panel of a name.
-    height
-        Of one panel, in inches.
-    columns
-        Panels beside each other at most.
-    legend
-        Put one legend for all panels below them, instead of leaving it to each panel.
-    """
-    names = list(panels)
-    if not names:
-        return
-    width = WIDTH * max(min(len(names), columns), min(2, columns)) / columns
-    columns = min(columns, len(names))
-    rows = -(-len(names) // columns)
-    figure = Figure(figsize=(width, height * rows + (0.25 if legend else 0)))
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for ax in axes[len(names) :]:
-        ax.set_visible(False)
-    for name, ax in zip(names, axes, strict=False):
-        paint(name, ax)
-    if legend:
-        entries = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=min(len(entries), 4))
-    with whole(path.with_suffix(".png")) as partial:
-        figure.savefig(partial, format="png", metadata={"Software": None})
-    write_text(path.with_suffix(".tsv"), table.to_csv(sep="\t", index=False, na_rep=".", lineterminator="\n"))

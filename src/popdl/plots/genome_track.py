@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from popdl.plots.style import COLOURS, scale_axis
+from popdl.plots.style import COLOURS, scale_axis, statistic_label
 from popdl.scaling import next_to_prediction
 
 __all__ = ["genome_coordinates", "genome_track", "probability_track", "statistic_track"]
@@ -19,8 +19,18 @@ MANY = 120
 """Windows from which on they are too narrow to be drawn with their width."""
 
 
-def genome_coordinates(windows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, tuple[float, float]]]:
+def genome_coordinates(
+    windows: pd.DataFrame, known: pd.Series | None = None
+) -> tuple[pd.DataFrame, dict[str, tuple[float, float]]]:
     """Lay contigs one after the other.
+
+    Parameters
+    ----------
+    windows
+        Columns ``contig``, ``start`` and ``end`` (bp).
+    known
+        Which windows have something to show (default: all). A contig ends with the last of them: windows that reach beyond the
+        region that was asked for have nothing. Where no window of a contig has anything, all of its windows count.
 
     Returns
     -------
@@ -33,11 +43,12 @@ def genome_coordinates(windows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, t
     contigs: dict[str, tuple[float, float]] = {}
     parts = []
     for contig, part in windows.groupby("contig", sort=False):
+        shown = part if known is None or not known[part.index].any() else part[known[part.index]]
         # The first contig keeps its own positions, so that with one contig the axis shows them.
-        shift = list(contigs.values())[-1][1] - part["start"].min() / MEGABASE if contigs else 0.0
+        shift = list(contigs.values())[-1][1] - shown["start"].min() / MEGABASE if contigs else 0.0
         part = part.assign(left=part["start"] / MEGABASE + shift, right=part["end"] / MEGABASE + shift)
         parts.append(_without_overlaps(part))
-        contigs[str(contig)] = (float(part["left"].min()), float(part["right"].max()))
+        contigs[str(contig)] = (shown["start"].min() / MEGABASE + shift, shown["end"].max() / MEGABASE + shift)
     return pd.concat(parts), contigs
 
 
@@ -69,7 +80,7 @@ def genome_track(
     true
         The true value, where it is known.
     """
-    placed, contigs = genome_coordinates(windows)
+    placed, contigs = genome_coordinates(windows, windows[target].notna())
     many = len(placed) > MANY
     ax.axhspan(
         described["low"], described["high"], color=COLOURS["band"], alpha=0.55, linewidth=0, label="range of the prior"
@@ -122,7 +133,7 @@ def probability_track(windows: pd.DataFrame, ax: Axes, *, target: str, described
 
     Of windows that overlap, each is drawn around its middle only.
     """
-    placed, contigs = genome_coordinates(windows)
+    placed, contigs = genome_coordinates(windows, windows[target].notna())
     known = placed[placed[target].notna()]
     colours = _class_colours(len(described["classes"]))
     bottom = np.zeros(len(known))
@@ -182,7 +193,7 @@ def statistic_track(
             ax.axhspan(simulated[low], simulated[high], color=COLOURS[colour], alpha=0.55, linewidth=0, label=label)
     contigs: dict[str, tuple[float, float]] = {}
     for (name, table), colour in zip(windows.items(), _line_colours(len(windows)), strict=True):
-        placed, contigs = genome_coordinates(table)
+        placed, contigs = genome_coordinates(table, table["value"].notna())
         for number, (_, part) in enumerate(placed.groupby("contig", sort=False)):
             middle, values = (part["left"] + part["right"]) / 2, part["value"]
             ax.plot(middle, values, color=colour, linewidth=1.0, label=name if number == 0 else None)
@@ -190,7 +201,7 @@ def statistic_track(
                 chosen = part["outside_domain"] == outside
                 face = "white" if outside else colour
                 ax.plot(middle[chosen], values[chosen], "o", color=colour, markerfacecolor=face, markersize=2.5)
-    ax.set_ylabel(statistic)
+    ax.set_ylabel(statistic_label(statistic))
     return _genome_axis(ax, contigs)
 
 

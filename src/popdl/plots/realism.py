@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from popdl.plots.style import COLOURS
+from popdl.plots.style import COLOURS, statistic_label
 
 __all__ = ["MAX_ROWS", "realism", "realism_rows"]
 
@@ -87,7 +87,7 @@ def realism(table: pd.DataFrame, ax: Axes, *, title: str) -> Axes:
                 markersize=5,
                 clip_on=False,
             )
-    ax.set_yticks(heights, rows.index)
+    ax.set_yticks(heights, [statistic_label(name) for name in rows.index])
     ax.tick_params(axis="y", length=0)
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.set_xlim(-LIMIT, LIMIT)

@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullForm
 
 from popdl.scaling import from_scale, on_scale
 
-__all__ = ["COLOURS", "DPI", "RC", "WIDTH", "axis_label", "note", "number", "scale_axis"]
+__all__ = ["COLOURS", "DPI", "RC", "WIDTH", "axis_label", "note", "number", "scale_axis", "statistic_label"]
 
 DPI = 150
 WIDTH = 7.2
@@ -30,6 +30,20 @@ COLOURS = {
     "band": "#E4E8EC",
     "band_dark": "#B9C4CE",
 }
+
+STATISTICS = {
+    "segregating_sites": "Segregating sites",
+    "pi": "π per bp",
+    "wattersons_theta": "Watterson's θ per bp",
+    "tajimas_d": "Tajima's D",
+    "h1": "H1",
+    "h12": "H12",
+    "h2_h1": "H2/H1",
+    "distinct_haplotypes": "Distinct haplotypes",
+    "distance_cv": "CV of distances",
+    "missing_fraction": "Missing alleles",
+}
+"""What the field calls a statistic; those that stand for bins, and those of a study's own, keep the names that tables have."""
 
 LETTER = 0.06
 """Inches: how wide a digit of a tick's label is."""
@@ -81,6 +95,11 @@ def number(value: float, _position: int | None = None) -> str:
 def axis_label(label: str, unit: str | None) -> str:
     """A quantity with its unit."""
     return f"{label} ({unit})" if unit else label
+
+
+def statistic_label(name: str) -> str:
+    """A summary statistic as figures call it."""
+    return STATISTICS.get(name, name)
 
 
 def scale_axis(ax: Axes, which: str, *, low: float, high: float, scale: str) -> None:
