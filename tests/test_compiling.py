@@ -17,6 +17,7 @@ from popdl.config.base import validate
 from popdl.config.training import Training
 from popdl.errors import PopdlError
 from popdl.model import load_model, read_card
+from popdl.networks._base import InputShape, build
 
 CNN = {"name": "cnn"}
 """It has batch normalisation: a trial that leaves traces shows in its running means."""
@@ -108,6 +109,23 @@ def test_cuda_graphs_need_a_gpu_and_say_so(
     train(data, tmp_path, compile="cuda_graphs", max_epochs=1)
     assert "training.compile: cuda_graphs needs a GPU, and there is none; compiling without." in caplog.messages
     assert modes == [None, None]
+
+
+@pytest.mark.parametrize("name", ["exchangeable", "spidna", "flagel", "cnn"])
+def test_networks_are_translated_whole_and_for_few_shapes(name: str) -> None:
+    torch.compiler.reset()
+    network = build(name, {}, InputShape(20, 64, has_positions=True))
+    shapes = []
+
+    def look(graph: Any, inputs: Any) -> Any:
+        shapes.append(inputs)
+        return graph
+
+    translated = torch.compile(network, backend=look, fullgraph=True)  # a part that is left out raises an error
+    for size in (16, 16, 5, 16, 7):  # whole batches, and the last ones of epochs
+        genotypes, mask = (torch.rand(size, 20, 64) < 0.3).float(), torch.ones(size, 64, dtype=torch.bool)
+        translated(genotypes, torch.rand(size, 64), mask).sum().backward()
+    assert len(shapes) == 2, "one for the size of most batches, and one for any"
 
 
 @pytest.mark.slow

@@ -90,8 +90,8 @@ class Exchangeable(Network):
         shape.check_haplotypes()
         self.counts = shape.populations or (shape.num_haplotypes,)
         num_populations = len(self.counts)
-        num_pairs = num_populations * (num_populations + 1) // 2
-        num_pooled = 1 + sum(_num_classes(count) + 1 for count in self.counts) + settings.homozygosity * num_pairs
+        self.pairs = list(combinations_with_replacement(range(num_populations), 2))
+        num_pooled = 1 + sum(_num_classes(count) + 1 for count in self.counts) + settings.homozygosity * len(self.pairs)
         self.per_haplotype = nn.ModuleList()
         if settings.per_haplotype:
             channels = 1
@@ -165,7 +165,7 @@ class Exchangeable(Network):
             # Sums of bytes are many times faster on a CPU than sums of larger integers.
             parts = [part.sum(dim=1, dtype=torch.uint8) for part in identical.split(255, dim=1)]
             num_blocks = real.sum(dim=1)
-            for first, second in combinations_with_replacement(range(len(self.counts)), 2):
+            for first, second in self.pairs:
                 found = [self.by_population(self.by_population(part, dim=1)[first], dim=2)[second] for part in parts]
                 rows, columns = found[0].shape[1:]
                 itself = int(first == second)  # less every haplotype with itself
