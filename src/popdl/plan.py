@@ -36,6 +36,8 @@ FRACTIONS = (1 / 1024, 1 / 256, 1 / 64, 1 / 16, 1 / 4)
 """Lengths of the windows with which the pilot begins, as shares of the study's: they end soon wherever a whole one may not."""
 PRIOR_DRAWS = 400
 """Scenarios of the study over which costs are summed, and scaled to all."""
+SEVERAL_POPULATIONS = 100
+"""The same where there are several populations: the mean time to meet is integrated there, which takes a tenth of a second."""
 MAX_CORNERS = 64
 SHARD_MINUTES = 10
 """A job of some minutes is long against the seconds in which it starts, and short against what a failure loses."""
@@ -214,7 +216,8 @@ def _plan_simulation(study: Study, simulation: Simulator, *, seconds: float) -> 
 
 def _scenarios(study: Study, simulation: Simulator) -> Iterator[dict[str, float]]:
     """The parameters of the study's first scenarios, as its own jobs will draw them."""
-    for scenario in range(min(PRIOR_DRAWS, simulation.num_scenarios)):
+    most = SEVERAL_POPULATIONS if isinstance(simulation.num_haplotypes, dict) else PRIOR_DRAWS
+    for scenario in range(min(most, simulation.num_scenarios)):
         yield priors.draw(simulation.priors, seeds.generator(study.seed, "parameters", scenario))
 
 
