@@ -132,7 +132,8 @@ def in_words(finished: Sequence[Finished], pages: str) -> Iterator[str]:
     yield "## In words\n"
     for one in finished:
         verdict = one.metrics["verdict"]
-        told = [verdict["sentences"][len(one.study.targets) == 1 < len(verdict["sentences"])]]
+        overall, *of_targets = verdict["sentences"]
+        told = of_targets if len(of_targets) == 1 else [overall]
         if verdict["outcome"] != "better" and one.study.remark:
             told.append(one.study.remark)
         yield f"* [{one.study.study}]({pages}/{one.study.study}.md): {' '.join(told)}"
