@@ -12,7 +12,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 
 # Published studies, each with a config in a full and in a small size, in the order of docs/studies.md.
 STUDIES ?= theta theta_unsorted theta_exchangeable theta_simulated tajimas_d tajimas_d_unsorted \
-	recombination_rate recombination_rate_tetraploid hotspot introgression sweep three_epoch
+	recombination_rate recombination_rate_tetraploid hotspot hotspot_centre introgression sweep three_epoch
 
 # Where pip also looks for torch. PyPI's torch for Linux brings its CUDA libraries (several GB), which a machine
 # without a GPU does not need; the smaller CPU build has its own index:
@@ -34,7 +34,7 @@ INSTALLED := .venv/installed-$(shell pwd | cksum | cut -d ' ' -f 1)
 
 help:
 	@echo 'make demo         run the default study and say where its report is (CORES=N limits the cores)'
-	@echo 'make studies      run the published studies in their small sizes, and write docs/studies.md (an hour or two)'
+	@echo 'make studies      run the published studies in their small sizes, and write docs/studies.md (an hour or two; full sizes are planned, not run)'
 	@echo 'make test         lint and test, the end-to-end run included (WORKERS=N test processes)'
 	@echo 'make lint         the static checks of `make test` alone'
 	@echo 'make test-conda   run the test study through `snakemake --use-conda` with a stand-in for conda'
@@ -63,6 +63,10 @@ demo: $(INSTALLED)
 
 studies: $(INSTALLED)
 	@for study in $(STUDIES); do $(RUN) snakemake --cores $(CORES) --configfile config/$${study}_small.yaml || exit 1; done
+	@for study in $(STUDIES); do \
+		$(RUN) snakemake --cores $(CORES) --configfile config/$$study.yaml plan || exit 1; \
+		$(RUN) snakemake --cores $(CORES) --configfile config/$$study.yaml --dry-run --forceall --quiet rules > results/$$study/dry_run.txt || exit 1; \
+	done
 	$(RUN) popdl.report.studies $(STUDIES:%=config/%_small.yaml) $(STUDIES:%=config/%.yaml)
 
 lint: $(INSTALLED)

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 from popdl.config.study import load_study
-from popdl.plan import Plan, plan_study
+from popdl.plan import Plan, SimulationPlan, plan_study
 from popdl.plan import _hours as hours
 from popdl.plan import _size as size
 from popdl.steps import network_names
@@ -57,13 +57,21 @@ def run(*arguments: str) -> tuple[float, float]:
     return float(seconds), float(memory)
 
 
+def simulated(plan: Plan) -> SimulationPlan:
+    """What a plan says of simulations."""
+    if plan.simulation is None:
+        raise SystemExit(f"{plan.study} imports its data; give studies that simulate.")
+    return plan.simulation
+
+
 def row(name: str, plan: Plan) -> str:
     """A row of the table of costs."""
-    gpu = max(plan.packed_bytes + network.total for network in plan.networks.values())
-    shards = -(-plan.num_examples // plan.suggested_shard_size)
+    simulation = simulated(plan)
+    shards = -(-plan.num_examples // simulation.suggested_shard_size)
     cells = [
-        *(name, f"{plan.num_examples:,}", hours(plan.simulate_hours), hours(plan.encode_hours), size(plan.disk)),
-        *(f"{shards:,} of {plan.suggested_shard_size:,}", size(plan.training_memory), size(gpu)),
+        *(name, f"{plan.num_examples:,}", hours(simulation.simulate_hours), hours(simulation.encode_hours)),
+        *(size(simulation.disk), f"{shards:,} of {simulation.suggested_shard_size:,}"),
+        *(size(plan.training_memory), size(plan.gpu_memory)),
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -90,11 +98,12 @@ def compare(config: Path, *, num_shards: int) -> None:
         "shard_memory": max(memory for _, memory in simulated),
         **({"training_memory": trained} if trained else {}),
     }
+    simulation = simulated(plan)
     planned = {
-        "simulate_seconds": 3600 * plan.simulate_hours,
-        "encode_seconds": 3600 * plan.encode_hours,
-        "disk": plan.disk,
-        "shard_memory": plan.shard_memory,
+        "simulate_seconds": 3600 * simulation.simulate_hours,
+        "encode_seconds": 3600 * simulation.encode_hours,
+        "disk": simulation.disk,
+        "shard_memory": simulation.shard_memory,
         "training_memory": plan.training_memory,
     }
     print(

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from popdl import plan as planning
-from popdl.config.study import Study, build_study, load_study, simulation_section
+from popdl import training_cost
+from popdl.config.study import Study, build_study, load_study, simulation_section, study_values
 from popdl.errors import PopdlError
-from popdl.networks._base import InputShape, build
 from popdl.pilot import Cost, Draw, _time_to_meet, scaled_rates
-from popdl.plan import network_memory, plan_study, plan_text
+from popdl.plan import plan_study, plan_text, plan_values
 
 
 def section(**changes: object) -> dict:
@@ -89,29 +89,51 @@ def test_corners_follow_the_references_of_priors(root: Path) -> None:
 
 
 def test_plan_of_a_small_study() -> None:
-    plan = plan_study(study(), seconds=60)
-    assert plan.num_examples == 100
+    whole = plan_study(study(), seconds=60)
+    plan = whole.simulation
+    assert (whole.num_examples, whole.shard_size) == (100, 500)
     assert len(plan.seconds) == 100
     assert plan.corner[0]["population_size"] == 10000
     assert plan.corner[1] >= plan.seconds.max() * 0.99
     # E[S] = θ h (Watterson 1975), and a raw site takes less than its uncompressed 10 + 8 bytes.
     sites = 4 * 2e-8 * 1e6 * np.mean(np.geomspace(1000, 10000, 1000)) * sum(1 / i for i in range(1, 10))
     assert 0.2 * sites * 18 < plan.raw_bytes < 1.3 * sites * 18
-    text = plan_text(plan)
+    text = plan_text(whole)
     for line in ("study planned: 100 examples", "suggested shard_size: 100", "GPU memory of cnn"):
         assert line in text
-    assert "warning" not in text
+    assert whole.training["cnn"].num_steps == 2 * study().training.max_epochs, (
+        "two batches hold the 70 examples that train"
+    )
+    assert "warning" not in text and "search" not in text and "on the fly" not in text
+    values = json.loads(json.dumps(plan_values(whole), allow_nan=False))
+    assert values["simulation"]["simulate_hours"] == pytest.approx(plan.seconds.mean() * 100 / 3600)
+    assert values["training"]["hours"] == pytest.approx(values["training"]["networks"]["cnn"]["seconds"] / 3600)
+
+
+def test_a_search_over_data_simulates_and_encodes_the_study_for_each_of_them() -> None:
+    over = {"simulation.num_haplotypes": [10, 8], "encoding.max_sites": [16, 32, 64]}
+    values = study_values(study(num_scenarios=20)) | {"training": {"max_epochs": 2}}
+    plain = plan_study(build_study(values), seconds=60).simulation
+    whole = plan_study(build_study({**values, "search": {"over": over}}), seconds=60)
+    plan = whole.simulation
+    assert (plan.num_sources, plan.num_datasets) == (2, 6) and (plain.num_sources, plain.num_datasets) == (1, 1)
+    assert plan.simulate_hours == pytest.approx(2 * plan.seconds.mean() * 20 / 3600)
+    assert plan.encode_hours == pytest.approx(6 * plan.encode_seconds * 20 / 3600)
+    assert plan.disk == pytest.approx(20 * (2 * plan.raw_bytes + 6 * plan.encoded_bytes))
+    assert "all examples are simulated 2 times and encoded 6 times" in plan_text(whole)
+    assert whole.training["cnn"].num_trainings == 6
 
 
 def test_windows_without_sites(root: Path) -> None:
     planned = load_study(root / "config/spidna_size_history_small.yaml")  # its smallest populations leave some
-    scenarios = [planning._draw(planned.simulation, parameters) for parameters in planning._scenarios(planned)]
+    drawn = planning._scenarios(planned, planned.simulation)
+    scenarios = [planning._draw(planned.simulation, parameters) for parameters in drawn]
     sites = np.mean([draw.theta for draw in scenarios]) * sum(1 / i for i in range(1, 20))
-    assert 0.1 * sites * 28 < plan_study(planned, seconds=60).raw_bytes < sites * 28
+    assert 0.1 * sites * 28 < plan_study(planned, seconds=60).simulation.raw_bytes < sites * 28
 
 
 def test_sites_that_are_not_kept() -> None:
-    assert plan_study(study(keep_sites=5), seconds=60).raw_bytes < 1.3 * 5 * 18
+    assert plan_study(study(keep_sites=5), seconds=60).simulation.raw_bytes < 1.3 * 5 * 18
 
 
 def test_a_study_that_would_take_hours_is_planned_in_seconds_and_warned_of() -> None:
@@ -119,8 +141,8 @@ def test_a_study_that_would_take_hours_is_planned_in_seconds_and_warned_of() -> 
     start = time.monotonic()
     plan = plan_study(huge, seconds=8)
     assert time.monotonic() - start < 60
-    assert 0 < plan.num_pilot < planning.PILOT_DRAWS
-    assert plan.corner[1] > planning.SLOW
+    assert 0 < plan.simulation.num_pilot < planning.PILOT_DRAWS
+    assert plan.simulation.corner[1] > planning.SLOW
     assert "warning: one draw at" in plan_text(plan)
 
 
@@ -129,29 +151,14 @@ def test_without_any_draw_in_time_the_plan_is_refused() -> None:
         plan_study(study(), seconds=1e-6)
 
 
-def test_an_import_is_refused(tmp_path: Path) -> None:
-    imported = study().model_copy(update={"simulation": None})
-    with pytest.raises(PopdlError, match="imports its data"):
-        plan_study(imported)
-
-
-def test_activations_are_those_that_a_real_batch_keeps() -> None:
-    planned = study()
-    network = build("cnn", planned.networks["cnn"], InputShape.of(planned)).train()
-    batch, shape = planned.training.batch_size, InputShape.of(planned)
-    inputs = (torch.zeros(batch, shape.num_haplotypes, shape.max_sites), torch.zeros(batch, shape.max_sites), torch.ones(batch, shape.max_sites, dtype=torch.bool))  # fmt: skip
-    own = {tensor.data_ptr() for tensor in (*inputs, *network.parameters(), *network.buffers())}
-    kept: dict[int, torch.Tensor] = {}
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.untyped_storage().data_ptr() not in own:
-            kept[tensor.untyped_storage().data_ptr()] = tensor
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        network(*inputs)
-    found = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
-    assert network_memory(planned, "cnn").activations == pytest.approx(found, rel=0.05)
+def test_of_an_import_training_is_planned(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_cost, "_time_of_a_step", lambda study, key: (0.01, 0.001))
+    plan = plan_study(load_study(root / "config/theta.yaml"))
+    assert plan.simulation is None and plan_values(plan)["simulation"] is None
+    # 1,000 of the 5,000 replicates test, a tenth of the rest validates: 113 batches of 32 train in 10 epochs, 10 times.
+    assert plan.training["exchangeable"].num_steps == 10 * 10 * 113
+    assert plan.training["exchangeable"].seconds == pytest.approx(100 * (113 * 0.01 + 13 * 0.001))
+    assert "the study imports its data" in plan_text(plan)
 
 
 @pytest.mark.parametrize(("seconds", "raw", "expected"), [(1.0, 1e3, 600), (1e-6, 1e6, 200), (1e5, 1e3, 1)])

@@ -14,10 +14,12 @@ from test_evaluation import ERRORS
 from popdl.config.published import Published
 from popdl.config.study import study_text
 from popdl.errors import PopdlError
+from popdl.plan import Plan, SimulationPlan, plan_values
 from popdl.plots.figures import make_figures
 from popdl.report import write_report
 from popdl.report.published import best_baseline, of_network, published_table
 from popdl.report.studies import main, write_studies
+from popdl.training_cost import NetworkMemory, TrainingCost
 
 FIGURES = [
     {"method": "Their CNN", "network": "cnn", "target": "event_time", "metric": "rmse", "value": 123.4, "source": "A 2019"},
@@ -104,6 +106,7 @@ def test_the_pages_of_studies_have_the_numbers_of_the_metrics(finished, tmp_path
     write_studies(configs, results=folder / "results", output=page)
     text = page.read_text()
     row = next(line for line in text.splitlines() if "Time of the change | RMSE | cnn" in line).split(" | ")
+    assert "## Full sizes" not in text, "no study of these has a small size"
     mean = np.mean([value_of(metrics, f"cnn/{number}", "event_time", "rmse") for number in range(2)])
     spread = np.std([value_of(metrics, f"cnn/{number}", "event_time", "rmse") for number in range(2)], ddof=1)
     ours, deviation = (float(part.replace(",", "")) for part in row[6].split(" ± "))
@@ -117,8 +120,96 @@ def test_the_pages_of_studies_have_the_numbers_of_the_metrics(finished, tmp_path
     assert metrics["verdict"]["sentences"][0] in text and "| Their CNN |" in text
     linked = re.findall(r"\]\((\.\./.*?)\)", text)
     assert len(linked) == 3, "the table, and two figures"
+    assert "It needs no files" in text
     for path in linked:
         assert (own.parent / path).stat().st_size > 500
+
+
+def full_and_small(tmp_path, name, **changes):
+    """Configs of a study in two sizes, of which the full one reads a file."""
+    paths = []
+    for size in (name, f"{name}_small"):
+        values = yaml.safe_load(study_text(study(applications=False, published=[], **changes))) | {"study": size}
+        paths.append(tmp_path / f"{size}.yaml")
+        paths[-1].write_text(yaml.safe_dump(values))
+    return paths
+
+
+def cells_of(text, study_name):
+    """The row of a study in the table of full sizes."""
+    section = text.partition("## Full sizes")[2]
+    return next(line for line in section.splitlines() if line.startswith(f"| {study_name} |")).strip("| ").split(" | ")
+
+
+def test_full_sizes_say_what_they_cost_and_how_far_they_were_run(finished, tmp_path):
+    folder = finished[0]
+    (results := tmp_path / "results").mkdir()
+    (results / "fabricated").symlink_to(folder / "results" / "fabricated")
+    begun = results / "begun"
+    for shard in (0, 1, 4):
+        (begun / "simulations.zarr" / f"shard_{shard}").mkdir(parents=True)
+    (begun / "models" / "cnn").mkdir(parents=True)
+    for name in ("1.safetensors", "1.history.csv", "ensemble.json"):
+        (begun / "models" / "cnn" / name).touch()
+    made_up = SimulationPlan(
+        num_examples=3000, num_sources=1, num_datasets=1, num_pilot=9, pilot_seconds=1.0, error=1.0, seconds=np.array([3.0, 9.0]),
+        corner=({}, 1.0), encode_seconds=0.6, raw_bytes=4e6, encoded_bytes=1e6, shard_memory=1e9, suggested_shard_size=100,
+    )  # fmt: skip
+    costs = {"cnn": TrainingCost(4, 1000, 500, 7200.0), "exchangeable": TrainingCost(4, 1000, 500, 3600.0)}
+    memory = {"cnn": NetworkMemory(1000, 10**9, 0)}
+    plan = Plan("begun", 3000, 500, made_up, packed_bytes=10**9, networks=memory, training=costs)
+    (begun / "plan.json").write_text(json.dumps(plan_values(plan)))
+    (begun / "dry_run.txt").write_text("job      count\n-----  -------\ntrain        8\ntotal     1234\n")
+    configs = [
+        path
+        for name in ("fabricated", "begun", "waiting")
+        for path in full_and_small(tmp_path, name, training={"replicates": 2})
+    ]
+    write_studies(configs, results=results, output=tmp_path / "studies.md")
+    text = (tmp_path / "studies.md").read_text()
+    assert "**Not run yet:** fabricated_small, begun_small, waiting_small." in text, (
+        "full sizes have a table of their own"
+    )
+    assert cells_of(text, "fabricated")[-1] == "whole"
+    # 3,000 examples of 6.6 s are 5.5 h; trainings take 3 h, and 1,000 fresh examples 1.83 h.
+    assert cells_of(text, "begun") == [
+        *("begun", "3,000", "1,234", "5.5 h", "4.83 h", "15 GB", "2.42 GB", "3 of 6 shards, 1 of 4 trainings"),
+    ]
+    assert cells_of(text, "waiting")[2:] == ["–"] * 5 + ["no"]
+    (begun / "plan.json").write_text(json.dumps(plan_values(plan) | {"format_version": 99}))
+    with pytest.raises(PopdlError, match=r"plan\.json: expected a plan of version 1, found 99; plan the study again"):
+        write_studies(configs, results=results, output=tmp_path / "studies.md")
+
+
+def test_what_must_be_known_stands_beside_the_figures(finished, tmp_path):
+    folder, made_up, _, metrics = finished
+    figures = [
+        {**FIGURES[0], "value": 0.001, "remark": "Theirs is another."},
+        {**FIGURES[0], "value": 1e9, "remark": "Theirs is another."},
+        {**FIGURES[2], "value": 0.001},
+        {**FIGURES[2], "value": 0.999, "remark": "Of the best of ten."},
+    ]
+    values = yaml.safe_load(study_text(made_up)) | {"published": figures, "remark": "Baselines see more."}
+    values["simulation"]["recombination_rate"] = {"map": "resources/map.txt.gz", "build": "GRCh37"}
+    values["splits"] = values["splits"] | {
+        "file": "resources/splits.tsv",
+        "train": None,
+        "validation": None,
+        "test": None,
+    }
+    config = tmp_path / "fabricated.yaml"
+    config.write_text(yaml.safe_dump(values))
+    write_studies([config], results=folder / "results", output=tmp_path / "studies.md")
+    table, page = (tmp_path / "studies.md").read_text(), (tmp_path / "studies" / "fabricated.md").read_text()
+    for text in (table, page):
+        rows = [line for line in text.splitlines() if "| Their CNN |" in line or "| Their best |" in line]
+        reached = [("| yes |" in row, "| no |" in row) for row in rows]
+        assert reached == [(False, True), (True, False), (True, False), (False, True)]
+        assert text.count("Theirs is another.") == 1 and "*Their best*: Of the best of ten." in text
+        assert metrics["verdict"]["sentences"][0] in text and ("Baselines see more." in text) == (
+            metrics["verdict"]["outcome"] != "better" or text is page
+        )
+    assert "It reads `resources/map.txt.gz` and `resources/splits.tsv`: [where from]" in page
 
 
 def test_results_of_another_config_are_refused(finished, tmp_path, capsys):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +98,53 @@ def test_a_small_study_asks_the_same_question(path: Path) -> None:
         for key in ("parameters", "mutation_rate", "recombination_rate", "sequence_length"):
             assert small[section].get(key) == full[section].get(key), f"{section}.{key}"
     assert small["training"]["replicates"] >= 3
+
+
+# Snakemake as in an environment of its own, where popdl cannot check the config before: that takes several times as long, and is tested above.
+WITHOUT_CHECK = """
+import importlib.util, sys
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *others: None if name == "msprime" else found(name, *others)
+from snakemake.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("path", SMALL, ids=lambda path: path.stem)
+def test_the_full_size_is_a_study_that_can_be_planned(path: Path, tmp_path: Path, root: Path) -> None:
+    """A dry run of Snakemake, with one shard: what depends on what is the same for many."""
+    full = path.with_stem(path.stem[:-6])
+    values = read_config(full)
+    assert values["training"]["replicates"] >= 3
+    (tmp_path / "resources").mkdir()
+    for file in files_of(values):
+        (tmp_path / file).touch()
+    source = values["import" if "import" in values else "simulation"]
+    source["shard_size"] = source["num_scenarios"]
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(values))
+    command = [
+        sys.executable,
+        "-c",
+        WITHOUT_CHECK,
+        "--snakefile",
+        str(root / "Snakefile"),
+        "--configfile",
+        "study.yaml",
+    ]
+    run = subprocess.run(
+        [*command, "--cores", "1", "--dry-run", "--quiet", "rules"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    jobs = dict(re.findall(r"^(\w+)\s+(\d+)$", run.stdout, flags=re.MULTILINE))
+    assert int(jobs["train"]) == len(values["networks"]) * values["training"]["replicates"]
+    assert jobs["encode_shard"] == "1" and jobs["report"] == "1"
+
+
+def files_of(value: Any) -> set[str]:
+    """Files of `resources/` that a config names."""
+    if isinstance(value, dict | list):
+        return set().union(*map(files_of, value.values() if isinstance(value, dict) else value))
+    return {value} if isinstance(value, str) and value.startswith("resources/") else set()
 
 
 def published_prior(name: str, number: int) -> dict[str, np.ndarray]:

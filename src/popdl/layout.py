@@ -115,6 +115,16 @@ class Results:
         return self.folder / "config.yaml"
 
     @property
+    def plan(self) -> Path:
+        """What the study will cost."""
+        return self.folder / "plan.json"
+
+    @property
+    def dry_run(self) -> Path:
+        """What a dry run of the study printed."""
+        return self.folder / "dry_run.txt"
+
+    @property
     def figures(self) -> Path:
         return self.folder / "figures"
 

@@ -104,7 +104,8 @@ def _time_to_meet(demography: Any, populations: Sequence[str], *, ploidy: int) -
         return total
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return float(max(history.mean_coalescence_time({name: 2}) for name in populations))
+        # To a few percent: ten times nearer takes three times as long, for hundreds of draws.
+        return float(max(history.mean_coalescence_time({name: 2}, rtol=0.05) for name in populations))
 
 
 @dataclass(frozen=True)

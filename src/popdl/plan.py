@@ -1,8 +1,8 @@
 """What a study will cost, before any of it is run: CPU hours, disk, memory, and the size of its shards.
 
 A pilot (:mod:`popdl.pilot`) simulates a few draws of the study's own prior, from cheap to dear. What they cost is fitted against
-ρ = 4NₑrL, θ = 4NₑμL and n, and the fit is summed over many draws, the corners of the prior among them. Memory for training
-follows from the arrays that are kept, that of a GPU from what autograd keeps for a batch on a device without memory.
+ρ = 4NₑrL, θ = 4NₑμL and n, and the fit is summed over many draws, the corners of the prior among them. What training costs is
+estimated in :mod:`popdl.training_cost`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,13 @@ from popdl.errors import PopdlError
 from popdl.pilot import Cost, Draw, Measured, run_pilot, scaled_rates
 from popdl.priors import Prior
 from popdl.simulators._base import Simulator
+from popdl.training_cost import NetworkMemory, TrainingCost, network_memory, training_costs
+from popdl.trials import data_variants, source_variants
 
-__all__ = ["NetworkMemory", "Plan", "network_memory", "plan_study", "plan_text"]
+__all__ = ["Plan", "SimulationPlan", "plan_study", "plan_text", "plan_values"]
+
+FORMAT_VERSION = 1
+"""Of ``plan.json``."""
 
 PILOT_DRAWS = 24
 """Draws that the pilot simulates at the study's length; they are spread evenly over the costs of the prior's draws."""
@@ -31,6 +36,8 @@ FRACTIONS = (1 / 1024, 1 / 256, 1 / 64, 1 / 16, 1 / 4)
 """Lengths of the windows with which the pilot begins, as shares of the study's: they end soon wherever a whole one may not."""
 PRIOR_DRAWS = 400
 """Scenarios of the study over which costs are summed, and scaled to all."""
+SEVERAL_POPULATIONS = 100
+"""The same where there are several populations: the mean time to meet is integrated there, which takes a tenth of a second."""
 MAX_CORNERS = 64
 SHARD_MINUTES = 10
 """A job of some minutes is long against the seconds in which it starts, and short against what a failure loses."""
@@ -41,35 +48,22 @@ SHARD_COPIES = 2.5
 (measured: 2.3 to 2.5 with 28, 57 and 186 MB of 50 haplotypes × 1 Mb)."""
 SLOW = 1800.0
 """Seconds of one draw after which a warning is due."""
-OPTIMIZER_COPIES = 4
-"""Weights, gradients, and the two moments of Adam."""
 TORCH_MEMORY = 400 * 2**20
 """Resident memory of a process that has imported torch and trains, without its data (measured, torch 2.13 for CPUs)."""
 
 
 @dataclass(frozen=True)
-class NetworkMemory:
-    """What training a network keeps in memory, in bytes."""
+class SimulationPlan:
+    """What the simulations of a study cost; seconds are of one CPU core, sizes are in bytes.
 
-    num_parameters: int
-    activations: int
-    """Tensors that autograd keeps for one batch, from the forward pass to the backward pass."""
-    batch: int
-    """The batch itself, unpacked."""
+    A search over data simulates, or encodes, the study several times: each time is taken to cost what the config itself would.
+    """
 
-    @property
-    def total(self) -> int:
-        """Without the data."""
-        return OPTIMIZER_COPIES * 4 * self.num_parameters + self.activations + self.batch
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The costs of a study; seconds are of one CPU core, sizes are in bytes."""
-
-    study: str
     num_examples: int
-    shard_size: int
+    num_sources: int
+    """Times that the examples are simulated."""
+    num_datasets: int
+    """Times that they are encoded."""
     num_pilot: int
     """Windows that the pilot simulated."""
     pilot_seconds: float
@@ -86,31 +80,64 @@ class Plan:
     encoded_bytes: float
     """The same once it is encoded."""
     shard_memory: float
-    """Peak of a simulation job with `shard_size` examples."""
-    packed_bytes: int
-    """The encoded examples that training keeps in memory, on the GPU if there is one: all, unless they are streamed."""
-    networks: dict[str, NetworkMemory]
+    """Peak of a simulation job with the config's `shard_size`."""
     suggested_shard_size: int
 
     @property
     def simulate_hours(self) -> float:
-        """CPU hours of all simulations."""
-        return float(np.mean(self.seconds)) * self.num_examples / 3600
+        """CPU hours of all simulations, but for those made on the fly."""
+        return float(np.mean(self.seconds)) * self.num_examples * self.num_sources / 3600
 
     @property
     def encode_hours(self) -> float:
-        """CPU hours of encoding."""
-        return self.encode_seconds * self.num_examples / 3600
+        """CPU hours of encoding them."""
+        return self.encode_seconds * self.num_examples * self.num_datasets / 3600
+
+    def fresh_hours(self, number: int) -> float:
+        """CPU hours of simulating and encoding a number of examples while networks train."""
+        return (float(np.mean(self.seconds)) + self.encode_seconds) * number / 3600
 
     @property
     def disk(self) -> float:
         """Bytes of raw and encoded shards."""
-        return (self.raw_bytes + self.encoded_bytes) * self.num_examples
+        return (self.raw_bytes * self.num_sources + self.encoded_bytes * self.num_datasets) * self.num_examples
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The costs of a study."""
+
+    study: str
+    num_examples: int
+    shard_size: int
+    simulation: SimulationPlan | None
+    """None where examples are imported."""
+    packed_bytes: int
+    """The encoded examples that training keeps in memory, on the GPU if there is one: all, unless they are streamed."""
+    networks: dict[str, NetworkMemory]
+    training: dict[str, TrainingCost]
 
     @property
     def training_memory(self) -> float:
-        """Peak of the largest training job on a CPU."""
+        """Peak of the largest training job on a CPU, in bytes."""
         return TORCH_MEMORY + self.packed_bytes + max(network.total for network in self.networks.values())
+
+    @property
+    def gpu_memory(self) -> int:
+        """The same on a GPU, for the largest network."""
+        return self.packed_bytes + max(network.total for network in self.networks.values())
+
+    @property
+    def training_hours(self) -> float:
+        """CPU hours of all trainings at most, on this machine without a GPU."""
+        return sum(cost.seconds for cost in self.training.values()) / 3600
+
+    @property
+    def fresh_hours(self) -> float:
+        """CPU hours of the simulations that are made while networks train, at most."""
+        if self.simulation is None:
+            return 0.0
+        return self.simulation.fresh_hours(sum(cost.num_fresh for cost in self.training.values()))
 
 
 def plan_study(study: Study, *, seconds: float = 120.0) -> Plan:
@@ -119,20 +146,30 @@ def plan_study(study: Study, *, seconds: float = 120.0) -> Plan:
     Parameters
     ----------
     study
-        A study that simulates.
+        The study; of one that imports its examples, what training costs.
     seconds
         Time after which the pilot is ended; what it has not reached is extrapolated.
 
     Raises
     ------
     PopdlError
-        If the study imports its examples, or not even one short window is simulated in time.
+        If not even one short window is simulated in time.
     """
-    simulation = study.simulation
-    if simulation is None:
-        raise PopdlError("this study imports its data: there is nothing to plan but its training; see docs/cluster.md.")
+    num_examples = study.source.num_examples
+    return Plan(
+        study=study.study,
+        num_examples=num_examples,
+        shard_size=study.source.shard_size,
+        simulation=_plan_simulation(study, study.simulation, seconds=seconds) if study.simulation else None,
+        packed_bytes=min(num_examples, study.training.streamed or num_examples) * _packed(study),
+        networks={key: network_memory(study, key) for key in study.networks},
+        training=training_costs(study),
+    )
+
+
+def _plan_simulation(study: Study, simulation: Simulator, *, seconds: float) -> SimulationPlan:
     n = simulation.total_haplotypes
-    scenarios = [_draw(simulation, parameters) for parameters in _scenarios(study)]
+    scenarios = [_draw(simulation, parameters) for parameters in _scenarios(study, simulation)]
     corner = max((_draw(simulation, parameters) for parameters in _corners(simulation.priors)), key=_weight)
     tasks = _pilot_draws(simulation, sorted(scenarios, key=_weight))
     measured = run_pilot(study, tasks, seconds=seconds)
@@ -157,10 +194,12 @@ def plan_study(study: Study, *, seconds: float = 120.0) -> Plan:
     per_seconds = times(scenarios, num_haplotypes=n)
     peak = Cost.fit(done, [one.peak_memory for one in used], num_haplotypes=n)([*scenarios, corner], num_haplotypes=n)
     raw = sites * (n + 8)
-    return Plan(
-        study=study.study,
+    search = study.search.model_dump(mode="json") if study.search else None
+    variants = data_variants(search, seed=study.seed)
+    return SimulationPlan(
         num_examples=simulation.num_examples,
-        shard_size=simulation.shard_size,
+        num_sources=max(1, len(source_variants(variants))),
+        num_datasets=max(1, len(variants)),
         num_pilot=len(measured),
         pilot_seconds=sum(one.simulate_seconds + one.encode_seconds for one in measured),
         error=times.error,
@@ -171,17 +210,15 @@ def plan_study(study: Study, *, seconds: float = 120.0) -> Plan:
         encoded_bytes=per_example,
         shard_memory=float(np.max(peak[:-1]))
         + SHARD_COPIES * min(simulation.shard_size, simulation.num_examples) * raw,
-        packed_bytes=min(simulation.num_examples, study.training.streamed or simulation.num_examples) * _packed(study),
-        networks={key: network_memory(study, key) for key in study.networks},
         suggested_shard_size=_shard_size(simulation, float(np.mean(per_seconds)), raw),
     )
 
 
-def _scenarios(study: Study) -> Iterator[dict[str, float]]:
+def _scenarios(study: Study, simulation: Simulator) -> Iterator[dict[str, float]]:
     """The parameters of the study's first scenarios, as its own jobs will draw them."""
-    assert study.simulation is not None
-    for scenario in range(min(PRIOR_DRAWS, study.simulation.num_scenarios)):
-        yield priors.draw(study.simulation.priors, seeds.generator(study.seed, "parameters", scenario))
+    most = SEVERAL_POPULATIONS if isinstance(simulation.num_haplotypes, dict) else PRIOR_DRAWS
+    for scenario in range(min(most, simulation.num_scenarios)):
+        yield priors.draw(simulation.priors, seeds.generator(study.seed, "parameters", scenario))
 
 
 def _corners(all_priors: Mapping[str, Prior]) -> Iterator[dict[str, float]]:
@@ -254,66 +291,77 @@ def _shard_size(simulation: Simulator, seconds: float, raw: float) -> int:
     return max(1, math.floor(size / unit) * unit)
 
 
-def network_memory(study: Study, key: str) -> NetworkMemory:
-    """Count what training one network of a study keeps; nothing is allocated (the network is built on torch's meta device)."""
-    import torch
-
-    from popdl.networks._base import InputShape, build
-
-    shape, batch = InputShape.of(study), study.training.batch_size
-    with torch.device("meta"):
-        network = build(key, study.networks[key], shape).train()
-        genotypes = torch.zeros(batch, shape.num_haplotypes, shape.max_sites)
-        positions = torch.zeros(batch, shape.max_sites) if shape.has_positions else None
-        mask = torch.ones(batch, shape.max_sites, dtype=torch.bool)
-        given = [tensor for tensor in (genotypes, positions, mask) if tensor is not None]
-        known = {tensor.untyped_storage()._cdata for tensor in (*network.parameters(), *network.buffers(), *given)}
-        kept: dict[int, Any] = {}
-
-        def pack(tensor: Any) -> Any:
-            storage = tensor.untyped_storage()
-            if storage._cdata not in known:
-                kept[storage._cdata] = storage
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            features = network(genotypes, positions, mask)
-        del features
-    return NetworkMemory(
-        num_parameters=sum(parameter.numel() for parameter in network.parameters()),
-        activations=sum(storage.nbytes() for storage in kept.values()),
-        batch=sum(tensor.untyped_storage().nbytes() for tensor in given),
-    )
-
-
 def plan_text(plan: Plan) -> str:
     """The plan in lines for a terminal."""
+    lines = [
+        f"study {plan.study}: {plan.num_examples:,} examples",
+        *(
+            _simulation_lines(plan.simulation, plan.shard_size)
+            if plan.simulation
+            else ["simulation: none, the study imports its data"]
+        ),
+        f"memory to train on a CPU: {_size(plan.training_memory)}, of which {_size(plan.packed_bytes)} are data",
+    ]
+    for key, network in plan.networks.items():
+        cost = plan.training[key]
+        lines += [
+            f"training {key} on CPUs like this one: at most {_hours(cost.seconds / 3600)} "
+            f"({_counted(cost.num_trainings, 'training')}, {cost.num_steps:,} steps in all, if none ends early)",
+            f"GPU memory of {key}: {_size(plan.packed_bytes + network.total)} in fp32 ({network.num_parameters:,} parameters, "
+            f"{_size(network.activations)} activations for a batch)",
+        ]
+    if plan.fresh_hours:
+        lines.append(f"simulation on the fly: at most {_hours(plan.fresh_hours)}, while networks train")
+    return "\n".join(lines) + "\n"
+
+
+def _simulation_lines(plan: SimulationPlan, shard_size: int) -> Iterator[str]:
     seconds, (corner, slowest) = plan.seconds, plan.corner
     shards = -(-plan.num_examples // plan.suggested_shard_size)
     minutes = float(np.mean(seconds)) * min(plan.suggested_shard_size, plan.num_examples) / 60
     values = ", ".join(f"{name} = {value:g}" for name, value in corner.items())
-    lines = [
-        f"study {plan.study}: {plan.num_examples:,} examples",
-        f"pilot: {plan.num_pilot} windows in {plan.pilot_seconds:.1f} s of one core; the fit is typically off by a factor of {plan.error:.2f}",
-        f"simulation: {_hours(plan.simulate_hours)}; {_seconds(float(np.mean(seconds)))} an example in the mean",
-        *_histogram(seconds),
-        f"  dearest corner of the prior: {_seconds(slowest)} ({values})",
-        f"encoding: {_hours(plan.encode_hours)}",
-        f"disk: {_size(plan.disk)} (raw {_size(plan.raw_bytes * plan.num_examples)}, encoded {_size(plan.encoded_bytes * plan.num_examples)})",
-        f"memory of a simulation job: {_size(plan.shard_memory)}",
-        f"memory to train on a CPU: {_size(plan.training_memory)}, of which {_size(plan.packed_bytes)} are data",
-        *(
-            f"GPU memory of {key}: {_size(plan.packed_bytes + network.total)} in fp32 ({network.num_parameters:,} parameters, "
-            f"{_size(network.activations)} activations for a batch)"
-            for key, network in plan.networks.items()
-        ),
-        f"suggested shard_size: {plan.suggested_shard_size:,} ({shards:,} jobs of {minutes:.1f} min); the config has {plan.shard_size:,}",
-    ]
-    if slowest > SLOW:
-        lines.append(
-            f"warning: one draw at {values} takes about {_seconds(slowest)}; narrow the prior, or shorten the windows."
+    if plan.num_datasets > 1:
+        yield (
+            f"search: all examples are simulated {_counted(plan.num_sources, 'time')} and encoded {_counted(plan.num_datasets, 'time')}; "
+            "each is taken to cost what the config itself would"
         )
-    return "\n".join(lines) + "\n"
+    yield f"pilot: {plan.num_pilot} windows in {plan.pilot_seconds:.1f} s of one core; the fit is typically off by a factor of {plan.error:.2f}"
+    yield f"simulation: {_hours(plan.simulate_hours)}; {_seconds(float(np.mean(seconds)))} an example in the mean"
+    yield from _histogram(seconds)
+    yield f"  dearest corner of the prior: {_seconds(slowest)} ({values})"
+    if slowest > SLOW:
+        yield f"warning: one draw at {values} takes about {_seconds(slowest)}; narrow the prior, or shorten the windows."
+    yield f"encoding: {_hours(plan.encode_hours)}"
+    yield (
+        f"disk: {_size(plan.disk)} (raw {_size(plan.raw_bytes * plan.num_examples * plan.num_sources)}, "
+        f"encoded {_size(plan.encoded_bytes * plan.num_examples * plan.num_datasets)})"
+    )
+    yield f"memory of a simulation job: {_size(plan.shard_memory)}"
+    yield f"suggested shard_size: {plan.suggested_shard_size:,} ({shards:,} jobs of {minutes:.1f} min); the config has {shard_size:,}"
+
+
+def plan_values(plan: Plan) -> dict[str, Any]:
+    """The plan as plain values: ``plan.json``. Hours are of one CPU core, sizes are bytes; ``simulation`` is null where examples are imported."""
+    simulation = plan.simulation and {
+        "simulate_hours": plan.simulation.simulate_hours,
+        "encode_hours": plan.simulation.encode_hours,
+        "fresh_hours": plan.fresh_hours,
+        "disk": plan.simulation.disk,
+        "memory": plan.simulation.shard_memory,
+        "suggested_shard_size": plan.simulation.suggested_shard_size,
+    }
+    return {
+        "format_version": FORMAT_VERSION,
+        "study": plan.study,
+        "num_examples": plan.num_examples,
+        "simulation": simulation,
+        "training": {
+            "hours": plan.training_hours,
+            "memory": plan.training_memory,
+            "gpu_memory": plan.gpu_memory,
+            "networks": {key: asdict(cost) for key, cost in plan.training.items()},
+        },
+    }
 
 
 def _histogram(seconds: np.ndarray, *, bins: int = 8, width: int = 40) -> list[str]:
@@ -329,6 +377,10 @@ def _histogram(seconds: np.ndarray, *, bins: int = 8, width: int = 40) -> list[s
         f" {count / len(seconds):4.0%} of draws, {taken / seconds.sum():4.0%} of the time"
         for left, right, count, taken in zip(edges[:-1], edges[1:], counts, times, strict=True)
     ]
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def _hours(hours: float) -> str:

@@ -6,7 +6,8 @@ rule plan:
         simulation_files(),
         config="<results>/config.yaml",
     output:
-        "<results>/plan.txt",
+        text="<results>/plan.txt",
+        values="<results>/plan.json",
     log:
         "<logs>/plan.log",
     benchmark:

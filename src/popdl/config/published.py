@@ -30,6 +30,8 @@ class Published(Section):
     """The figure."""
     source: str = Field(min_length=1)
     """Where it stands, and what was different there."""
+    remark: str = ""
+    """What must be known to compare it with the study's own, in a sentence or two."""
     network: str | None = None
     """Which of the networks repeats that method (null: none; it is compared with the best of them)."""
     baseline: str | None = None

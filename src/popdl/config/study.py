@@ -61,6 +61,8 @@ class Study(Section):
     """Name of the study; its results are in `results/<study>/`."""
     description: str = ""
     """The question in a sentence or two; the report opens with it."""
+    remark: str = ""
+    """What must be known to judge the outcome, e.g. that baselines read more of the data than networks; shown beside the verdict."""
     authors: list[str] = []
     """Who made the study; written into its models."""
     licence: str | None = None

@@ -92,6 +92,12 @@ def _row(figure: Published, metrics: Mapping[str, Any]) -> dict[str, Any]:
         "key": figure.metric,
         "value": figure.value,
         "source": figure.source,
+        "remark": figure.remark,
+        "reached": None
+        if ours is None
+        else ours.value <= figure.value
+        if figure.metric in SMALLER_IS_BETTER
+        else ours.value >= figure.value,
         "repeated": figure.network is not None or figure.baseline is not None,
         "ours": ours,
     }

@@ -2,7 +2,8 @@
 
 ``python -m popdl.report.studies config/theta_small.yaml config/hotspot_small.yaml`` (or ``make studies``, which runs them first) reads
 ``results/<study>/metrics.json`` and Snakemake's benchmark files of each. The table of all is ``docs/studies.md``, and each study has a
-page in ``docs/studies/``. A study without results is listed as not run.
+page in ``docs/studies/``. A study without results is listed as not run; of full sizes, ``plan.json``, ``dry_run.txt`` and what there is
+of their results say how far they got.
 """
 
 from __future__ import annotations
@@ -12,10 +13,8 @@ import json
 import os
 import platform
 import re
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,14 +24,20 @@ from popdl.errors import PopdlError
 from popdl.files import write_text
 from popdl.layout import Results
 from popdl.report.bookkeeping import cpu_seconds
-from popdl.report.published import METRICS, Score, best_baseline, of_network, published_table
-from popdl.report.wording import measured, number, uncertainty
+from popdl.report.full_sizes import full_sizes
+from popdl.report.published import METRICS, best_baseline, of_network, published_table
+from popdl.report.study_page import (
+    WRITTEN,
+    Finished,
+    against_published,
+    in_words,
+    score_text,
+    target_label,
+    write_study_page,
+)
+from popdl.report.wording import number
 
 __all__ = ["write_studies"]
-
-WRITTEN = (
-    "<!-- Written by `make studies` from the studies' results; edit the configs, or src/popdl/report/studies.py. -->"
-)
 
 OPENING = f"""# Published studies, repeated
 
@@ -46,23 +51,13 @@ Published figures are of other data or of the full size unless said otherwise.
 """
 
 
-@dataclass(frozen=True)
-class Finished:
-    """A study with results."""
-
-    config: Path
-    study: Study
-    results: Results
-    metrics: dict[str, Any]
-
-
 def write_studies(configs: Sequence[Path], *, results: Path, output: Path) -> None:
     """Write the table and the page of each study, with copies of the figures that they show.
 
     Parameters
     ----------
     configs
-        The studies, in the order of the table.
+        The studies, in the order of the table. One whose name with ``_small`` is another's is a full size.
     results
         The folder that holds a folder for each study.
     output
@@ -73,12 +68,16 @@ def write_studies(configs: Sequence[Path], *, results: Path, output: Path) -> No
     PopdlError
         If a config is not valid, or the results are not those of its study.
     """
-    finished, missing = [], []
-    for config in configs:
-        study = load_study(config)
+    finished: list[Finished] = []
+    missing: list[str] = []
+    studies = {config: load_study(config) for config in configs}
+    names = {study.study for study in studies.values()}
+    full = [study for study in studies.values() if f"{study.study}_small" in names]
+    for config, study in studies.items():
         layout = Results(results / study.study)
         if not layout.metrics.is_file():
-            missing.append(study.study)
+            if study not in full:
+                missing.append(study.study)
             continue
         metrics = json.loads(layout.metrics.read_text(encoding="utf-8"))
         _check(layout.metrics, study, metrics)
@@ -86,11 +85,10 @@ def write_studies(configs: Sequence[Path], *, results: Path, output: Path) -> No
     lines = [OPENING, *_overview(finished, output.stem), ""]
     if missing:
         lines += [f"**Not run yet:** {', '.join(missing)}.", ""]
+    lines += [*in_words(finished, output.stem), *against_published(finished, output.stem), *full_sizes(full, results)]
     write_text(output, "\n".join(lines).rstrip() + "\n")
     for one in finished:
-        page = output.with_suffix("") / f"{one.study.study}.md"
-        page.parent.mkdir(parents=True, exist_ok=True)
-        write_text(page, "\n".join(_page(one, output)).rstrip() + "\n")
+        write_study_page(one, table=output)
 
 
 def _check(path: Path, study: Study, metrics: dict[str, Any]) -> None:
@@ -107,7 +105,7 @@ def _overview(finished: Sequence[Finished], pages: str) -> Iterator[str]:
     yield "| study | target | measure | network | published | baseline | ours | CPU time |"
     yield "|---|---|---|---|---|---|---|---|"
     for one in finished:
-        cpu = _duration(cpu_seconds(one.results.folder))
+        cpu = _minutes(cpu_seconds(one.results.folder))
         for target in one.study.targets:
             yield from _rows(one, target, cpu, pages)
     if finished:
@@ -134,12 +132,12 @@ def _rows(one: Finished, target: str, cpu: str, pages: str) -> Iterator[str]:
         ours = of_network(one.metrics, network, target, metric)
         cells = [
             f"[{one.study.study}]({pages}/{one.study.study}.md)",
-            figures[0]["label"] if figures else _label(one, target),
+            figures[0]["label"] if figures else target_label(one, target),
             METRICS[metric],
             network + (" \\*" if network == chosen else ""),
             "; ".join(beside) or "–",
-            f"{_score(baseline)} ({baseline.name})" if baseline else "–",
-            _score(ours),
+            f"{score_text(baseline)} ({baseline.name})" if baseline else "–",
+            score_text(ours),
             cpu,
         ]
         yield f"| {' | '.join(cells)} |"
@@ -149,51 +147,7 @@ def _usual_metric(one: Finished, target: str) -> str:
     return "r2" if one.metrics["targets"][target]["task"] == "regression" else "accuracy"
 
 
-def _page(one: Finished, table: Path) -> Iterator[str]:
-    study = one.study
-    yield f"# {study.study}\n"
-    yield f"{WRITTEN}\n"
-    yield f"**{one.metrics['verdict']['sentences'][0]}**\n"
-    yield f"{study.description}\n"
-    yield f"```\nsnakemake --cores 2 --configfile {one.config}\n```\n"
-    yield from (f"* {sentence}" for sentence in one.metrics["verdict"]["sentences"][1:])
-    yield f"* {one.metrics['num_test_examples']:,} test examples, scored once. [All studies](../{table.name})"
-    yield ""
-    if figures := published_table(study, one.metrics):
-        yield "| published | target | measure | value | here | by | source |"
-        yield "|---|---|---|---|---|---|---|"
-        for row in figures:
-            by = "–" if row["ours"] is None else row["ours"].name
-            yield (
-                f"| {row['method']} | {row['label']} | {row['metric']} | {row['value']:g} | {_score(row['ours'])} "
-                f"| {by if row['repeated'] else f'{by}, another method'} | {row['source']} |"
-            )
-        yield ""
-    best = one.metrics["best_network"]
-    for name, shown in (
-        ("baselines", "Networks and baselines on the test split"),
-        (f"parity_{best.replace('/', '_')}", f"Truth and prediction of {best} on the test split"),
-    ):
-        figure = one.results.figures / f"{name}.png"
-        if figure.is_file():
-            copied = table.parent / "images" / f"study_{study.study}_{name.partition('_')[0]}.png"
-            copied.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(figure, copied)
-            yield f"![{shown}](../images/{copied.name})\n"
-
-
-def _label(one: Finished, target: str) -> str:
-    described = one.metrics["targets"][target]
-    return str(described["label"]) + (" (log10)" if described["scale"] == "log" else "")
-
-
-def _score(score: Score | None) -> str:
-    if score is None:
-        return "–"
-    return f"{measured(score.value, score.spread)} {uncertainty(score.spread)}".strip()
-
-
-def _duration(seconds: float | None) -> str:
+def _minutes(seconds: float | None) -> str:
     return "–" if seconds is None else f"{number(seconds / 60)} min"
 
 
