@@ -227,16 +227,16 @@ def vanished(folder: Path, options: Options) -> Iterator[Outcome]:
 
 
 def clock(folder: Path, options: Options) -> Iterator[Outcome]:
-    """A table that is lost after the clock has jumped; all files are then a year old, or a year in the future."""
+    """The file to share, lost after the clock has jumped; all others are then a year old, or a year in the future."""
     expected = undisturbed(folder)
     study = copied(folder, "clock")
-    table = study / "results/test/targets.json"
+    lost = study / "results/test/model.safetensors"
     year = 365 * 86400 * 10**9
 
     def jump(years: int) -> None:
         for path in filter(Path.is_file, study.rglob("*")):
             os.utime(path, ns=(path.stat().st_mtime_ns - years * year,) * 2)
-        table.unlink()
+        lost.unlink()
 
     jump(1)
     done = call(*command(study))
@@ -246,7 +246,7 @@ def clock(folder: Path, options: Options) -> Iterator[Outcome]:
     jump(-2)
     done = call(*command(study))
     told = bool(done.returncode) and "clock skew" in said(done)
-    call("find", str(table.parent), "-exec", "touch", "-d", "now", "{}", "+")
+    call("find", str(lost.parent), "-exec", "touch", "-d", "now", "{}", "+")
     again = call(*command(study))
     problem = said(again)[-300:] if again.returncode else differences(digests(study), expected)
     promise = "Snakemake stops and names the clock; after `find results/STUDY -exec touch -d now {} +` the results are the same"
