@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import json
 import os
 import re
@@ -210,12 +211,21 @@ def test_the_choice_is_the_study_in_which_it_is_written(
     assert len(raw) == (2 if key == HAPLOTYPES else 0)
 
 
-def test_a_linked_shard_is_the_same(config: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("links", [True, False])
+def test_a_linked_shard_is_the_same(
+    config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    def refuse(*paths: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
     steps.simulate(build_study(config), Results(tmp_path), only=[0])
     source, target = Results(tmp_path).simulations(0), tmp_path / "elsewhere/shard_0"
     for _ in range(2):  # the second replaces the first
         link_shard(source, target)
     verify_shard(target)
+    assert (target / "manifest.json").stat().st_nlink == (2 if links else 1)
     assert read_shard(target, kind="simulations").digest == read_shard(source, kind="simulations").digest
     (source / "positions/zarr.json").unlink()
     with pytest.raises(PopdlError, match=r"positions/zarr.json is missing"):
