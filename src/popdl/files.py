@@ -6,8 +6,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["whole", "write_text"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["whole", "write_table", "write_text"]
+
+ROWS_AT_ONCE = 4096
+"""Rows of a table that are text in memory."""
 
 
 @contextmanager
@@ -26,3 +33,11 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file whole."""
     with whole(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as TSV, whole: `.` where there is nothing, and floats so that they are read back as they were."""
+    with whole(path) as partial:
+        table.to_csv(
+            partial, sep="\t", index=False, na_rep=".", lineterminator="\n", encoding="utf-8", chunksize=ROWS_AT_ONCE
+        )

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from popdl.config.study import Study
 from popdl.dataset import open_shards, read_parameters
 from popdl.errors import PopdlError
-from popdl.files import whole, write_text
+from popdl.files import whole, write_table
 from popdl.outcomes import Outcomes, read_outcomes, searched_keys
 from popdl.plots.calibration import coverage, reliability
 from popdl.plots.comparison import comparison_panel
@@ -412,4 +412,4 @@ def _panels(
         figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=min(len(entries), 4))
     with whole(path.with_suffix(".png")) as partial:
         figure.savefig(partial, format="png", metadata={"Software": None})
-    write_text(path.with_suffix(".tsv"), table.to_csv(sep="\t", index=False, na_rep=".", lineterminator="\n"))
+    write_table(path.with_suffix(".tsv"), table)
