@@ -3,9 +3,12 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import RidgeCV
 from threadpoolctl import threadpool_limits
 
+from popdl import in_parts
 from popdl.baselines._base import Baseline, apply_baseline, fit_baseline
+from popdl.baselines._linear import PENALTIES, fit_ridge
 from popdl.baselines._scikit import Standardised
 from popdl.config.training import Evaluation, Splits, Target
 from popdl.dataset import open_shards, read_array
@@ -258,3 +261,36 @@ def test_ridge_recovers_what_is_linear_in_statistics_or_their_logarithms(transfo
         statistics[:800], values[:800], names=list("abcd"), generator=random
     )
     np.testing.assert_allclose(predict(statistics[800:]), values[800:], atol=0.01 * values.std())
+
+
+@pytest.mark.parametrize("shape", [(1500, 12), (40, 60)])
+@pytest.mark.parametrize("rows_at_once", [7, 2000])
+def test_ridge_in_parts_is_that_of_scikit_learn(monkeypatch, shape, rows_at_once):
+    monkeypatch.setattr(in_parts, "ROWS_AT_ONCE", rows_at_once)
+    random = np.random.default_rng(4)
+    features = random.normal(size=shape)
+    features[:, 1] = features[:, 0]
+    features[:, 2] = features[:, 0] + 1e-9 * random.normal(size=shape[0])
+    values = 3 + features @ random.normal(size=shape[1]) / 10 + random.normal(size=shape[0])
+    expected = RidgeCV(alphas=PENALTIES).fit(features, values)
+    predict = fit_ridge(lambda rows: rows, features, values)
+    np.testing.assert_allclose(predict(features[:9]), expected.predict(features[:9]), rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", known("baselines"))
+def test_baselines_do_not_depend_on_how_many_rows_are_looked_at_at_once(data, tmp_path, monkeypatch, name):
+    folder, paths = data
+    tables = []
+    for rows_at_once in (2**14, 33):
+        monkeypatch.setattr(in_parts, "ROWS_AT_ONCE", rows_at_once)
+        fit_baseline(
+            name,
+            shards=paths,
+            splits=folder / "splits.tsv",
+            targets=folder / "targets.json",
+            evaluation=Evaluation(),
+            seed=1,
+            output=tmp_path / "table.tsv",
+        )
+        tables.append(pd.read_csv(tmp_path / "table.tsv", sep="\t", na_values="."))
+    pd.testing.assert_frame_equal(*tables, rtol=1e-6)

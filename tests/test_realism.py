@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from popdl import in_parts
 from popdl.errors import PopdlError
 from popdl.realism import LEVELS, assess, compare_windows, fit_reference
 from popdl.store import write_shard
@@ -31,6 +32,15 @@ def test_a_new_simulation_is_outside_as_often_as_promised(simulations, reference
     new = np.column_stack([a, a + generator.normal(0, 0.1, 4000), generator.lognormal(3, 1, 4000), np.zeros(4000)])
     assert assess(reference, simulations).outside.mean() == pytest.approx(0.01, abs=0.001)
     assert assess(reference, new).outside.mean() == pytest.approx(0.01, abs=4 * np.sqrt(0.01 * 0.99 / 4000) + 0.002)
+
+
+def test_the_reference_does_not_depend_on_how_many_rows_are_looked_at_at_once(simulations, reference, monkeypatch):
+    monkeypatch.setattr(in_parts, "ROWS_AT_ONCE", 70)
+    found = fit_reference(simulations, NAMES, domain=0.99)
+    for key in ("centre", "variances", "residual", "distances", "threshold"):
+        assert found[key] == pytest.approx(reference[key], rel=1e-9, abs=1e-12)
+    for key in ("quantiles", "standard_deviations", "always_defined"):
+        assert found[key] == reference[key]
 
 
 def test_the_furthest_statistic_is_named(reference):

@@ -7,8 +7,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["whole", "write_text"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["whole", "write_table", "write_text"]
+
+ROWS_AT_ONCE = 4096
+"""Rows of a table that are text in memory."""
 
 
 @contextmanager
@@ -37,6 +44,7 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
+<<<<<<< HEAD
 def _runs(process: int) -> bool:
     try:
         os.kill(process, 0)
@@ -45,3 +53,11 @@ def _runs(process: int) -> bool:
     except PermissionError:  # another user's
         pass
     return True
+=======
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as TSV, whole: `.` where there is nothing, and floats so that they are read back as they were."""
+    with whole(path) as partial:
+        table.to_csv(
+            partial, sep="\t", index=False, na_rep=".", lineterminator="\n", encoding="utf-8", chunksize=ROWS_AT_ONCE
+        )
+>>>>>>> size

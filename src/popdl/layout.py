@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["ENSEMBLE", "Results", "baseline_name"]
+__all__ = ["ENSEMBLE", "Results", "baseline_name", "shards_beside"]
 
 ENSEMBLE = "ensemble"
 """In names such as ``exchangeable/ensemble``: what stands where others have the number of the replicate."""
@@ -15,6 +15,11 @@ def baseline_name(name: str) -> str:
     """What the files of a baseline are called: its name; for ``path/to/file.py:ClassName``, which is no name of a file, ``file.ClassName``."""
     path, colon, attribute = name.rpartition(":")
     return f"{Path(path).stem}.{attribute}" if colon else name
+
+
+def shards_beside(index: Path, number: int) -> list[Path]:
+    """The first so many shards of the store that an index lists; one file is all that Snakemake then has to watch."""
+    return [index.parent / f"shard_{shard}" for shard in range(number)]
 
 
 @dataclass(frozen=True)

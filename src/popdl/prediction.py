@@ -19,7 +19,7 @@ import torch
 from popdl.dataset import open_shards, read_parameters
 from popdl.ensembles import HalfWidths, load_models, write_ensemble
 from popdl.errors import PopdlError
-from popdl.files import write_text
+from popdl.files import write_table, write_text
 from popdl.intervals import half_width
 from popdl.loader import OnDisk, PackedData
 from popdl.memory import keep_freed_memory
@@ -139,8 +139,7 @@ def predict_test(model: Path, *, shards: Sequence[Path], splits: Path, output: P
     for number, (name, target) in enumerate(common_scaling(loaded).targets.items()):
         _insert_truth(table, name, target, truths[:, number])
     table.insert(0, "example", rows)
-    # Pandas writes floats so that they are read back as they were.
-    write_text(output, table.to_csv(sep="\t", index=False, na_rep=".", lineterminator="\n"))
+    write_table(output, table)
 
 
 def combine_replicates(models: Sequence[Path], *, shards: Sequence[Path], splits: Path, output: Path) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 
 from popdl.errors import PopdlError
 from popdl.files import write_text
+from popdl.in_parts import parts, total, triangle
 
 __all__ = ["LEVELS", "Assessment", "assess", "compare_windows", "fit_reference"]
 
@@ -67,29 +68,32 @@ def fit_reference(statistics: np.ndarray, names: Sequence[str], *, domain: float
     dict
         The reference that :func:`assess` needs: JSON, of a size that does not depend on the number of simulations.
     """
-    statistics = _finite(statistics)
+    statistics = np.asarray(statistics)
     assert statistics.ndim == 2 and statistics.shape[1] == len(names) and len(statistics) > 0
     quantiles = np.array([_percentiles(column) for column in statistics.T]).reshape(len(names), len(LEVELS))
-    fallback = np.array([_standard_deviation(column) for column in statistics.T])
     reference: dict[str, Any] = {
         "names": list(names),
         "num_simulations": len(statistics),
         "domain": domain,
         "levels": list(LEVELS),
         "quantiles": [[None if np.isnan(value) else float(value) for value in row] for row in quantiles],
-        "standard_deviations": fallback.tolist(),
-        "always_defined": np.isfinite(statistics).all(axis=0).tolist(),
+        "standard_deviations": [_standard_deviation(column) for column in statistics.T],
+        "always_defined": [bool(np.isfinite(column).all()) for column in statistics.T],
     }
-    scores = _standardise(reference, statistics)
-    centre = scores.mean(axis=0)
-    _, singular_values, directions = np.linalg.svd(scores - centre, full_matrices=False)
-    variances = singular_values**2 / len(scores)
-    count = _number_of_components(variances, len(scores))
+
+    def scores(rows: np.ndarray) -> np.ndarray:
+        return _standardise(reference, _finite(rows))
+
+    centre = total(statistics, lambda rows: scores(rows).sum(axis=0)) / len(statistics)
+    centred = (scores(rows) - centre for rows in parts(statistics))
+    _, singular_values, directions = np.linalg.svd(triangle(centred), full_matrices=False)
+    variances = singular_values**2 / len(statistics)
+    count = _number_of_components(variances, len(statistics))
     reference["centre"] = centre.tolist()
     reference["components"] = directions[:count].tolist()
     reference["variances"] = variances[:count].tolist()
     reference["residual"] = float(variances[count:].sum())
-    distances = _distances(reference, scores)
+    distances = np.concatenate([_distances(reference, scores(rows)) for rows in parts(statistics)])
     reference["distances"] = np.percentile(distances, DISTANCE_LEVELS).tolist()
     reference["threshold"] = float(np.quantile(distances, domain))
     return reference

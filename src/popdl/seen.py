@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from popdl.dataset import read_array
 from popdl.errors import PopdlError
 from popdl.loader import OnDisk, PackedData, batches
+from popdl.store import Shard
 
 __all__ = ["Seen", "example_digests", "refuse_seen"]
 
@@ -33,17 +35,15 @@ JUDGED = {"test": ("train", "validation"), "validation": ("train",)}
 """By split, those of an earlier model's splits that must not share examples with it."""
 
 
-def example_digests(data: PackedData | OnDisk, num_sites_window: np.ndarray, statistics: np.ndarray) -> np.ndarray:
+def example_digests(data: PackedData | OnDisk, shards: Sequence[Shard]) -> np.ndarray:
     """A digest of each example: of its arrays, and of its statistics to the precision of float32.
 
     Parameters
     ----------
     data
         Encoded examples.
-    num_sites_window : ndarray of shape (num_examples,)
-        Usable sites of each.
-    statistics : ndarray of shape (num_examples, num_statistics)
-        Statistics of each.
+    shards
+        Where they come from, as :func:`popdl.dataset.open_shards` gives them.
 
     Returns
     -------
@@ -58,8 +58,8 @@ def example_digests(data: PackedData | OnDisk, num_sites_window: np.ndarray, sta
         )
         assert genotypes is not None
         numbers = rows.numpy()
-        rounded = statistics[numbers].astype(np.float32)
-        for here in np.flatnonzero(num_sites_window[numbers] >= FEWEST_SITES):
+        rounded = read_array(shards, "statistics", numbers).astype(np.float32)
+        for here in np.flatnonzero(read_array(shards, "num_sites_window", numbers) >= FEWEST_SITES):
             digest = hashlib.blake2b(genotypes[here].tobytes(), digest_size=8)
             if missing is not None and missing[here].any():
                 digest.update(missing[here].tobytes())

@@ -14,7 +14,7 @@ import pandas as pd
 from popdl.config.training import Splits, Target, number_text
 from popdl.dataset import open_shards, read_array, read_parameters
 from popdl.errors import PopdlError
-from popdl.files import write_text
+from popdl.files import write_table, write_text
 from popdl.formats._tables import read_table
 from popdl.scaling import SPLITS, TargetScaling, class_indices, fit_scale
 from popdl.seeds import generator
@@ -25,6 +25,8 @@ __all__ = ["assign_scenarios", "make_splits", "read_assignment", "read_splits"]
 log = logging.getLogger("popdl")
 
 UNUSED = "unused"
+NAMES = [*SPLITS, UNUSED]
+NOT_LISTED = -1
 GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 SCENARIO = "scenario"
 MOST_VALUES = 20
@@ -34,7 +36,7 @@ COLUMNS = ["example", "shard", "row", "scenario", "split"]
 
 def assign_scenarios(
     scenarios: np.ndarray, *, settings: Splits, seed: int, values: np.ndarray | None = None
-) -> np.ndarray:
+) -> pd.Categorical:
     """Assign scenarios to splits.
 
     Lists are looked up. For shares, scenario s stands at frac(u₀ + s·φ) with the golden ratio φ and u₀ drawn from the seed:
@@ -54,7 +56,7 @@ def assign_scenarios(
 
     Returns
     -------
-    ndarray of shape (n,), dtype=str
+    Categorical of length n
         ``train``, ``validation``, ``test`` or ``unused``.
 
     Raises
@@ -62,21 +64,23 @@ def assign_scenarios(
     PopdlError
         If a list names a scenario or a value that is not there.
     """
-    listed = np.full(len(scenarios), "", dtype="<U10")
+    listed = np.full(len(scenarios), NOT_LISTED, dtype=np.int8)
     for name in settings.lists:
         for item, rows in _listed(scenarios, settings=settings, name=name, values=values):
             if not rows.any():
                 raise PopdlError(f"splits.{name}: {item}; known: {_known(scenarios, values)}.")
-            listed[rows] = name
+            listed[rows] = NAMES.index(name)
     # Shares are cut out of the scenarios that train, where a list says which these are, or out of those of no list.
     rest = "train" if "train" in settings.lists else UNUSED
     bounds = np.cumsum(list(settings.shares.values()))
     if bounds.size and bounds[-1] > 1 - 1e-9:
         bounds[-1] = 1.0  # the shares add up to 1, but for rounding
     place = (generator(seed, "splits").random() + scenarios * GOLDEN_RATIO) % 1.0
-    drawn = np.array([*settings.shares, rest])[np.searchsorted(bounds, place, side="right")]
-    open_to_shares = listed == ("train" if rest == "train" else "")
-    return np.where(open_to_shares, drawn, np.where(listed == "", UNUSED, listed))
+    drawn = np.array([NAMES.index(name) for name in (*settings.shares, rest)], dtype=np.int8)
+    drawn = drawn[np.searchsorted(bounds, place, side="right")]
+    open_to_shares = listed == (NAMES.index("train") if rest == "train" else NOT_LISTED)
+    codes = np.where(open_to_shares, drawn, np.where(listed == NOT_LISTED, NAMES.index(UNUSED), listed))
+    return pd.Categorical.from_codes(codes, NAMES)
 
 
 def _listed(
@@ -139,10 +143,11 @@ def make_splits(
         log.info("%s: %d scenarios.", name, len(np.unique(scenario[split == name])))
     _check_not_empty(split, settings=settings, num_scenarios=len(np.unique(scenario)), seed=seed)
     counts = [shard.attributes["num_examples"] for shard in opened]
+    names = pd.Categorical([shard.path.name for shard in opened])
     table = pd.DataFrame(
         {
             "example": np.arange(sum(counts)),
-            "shard": np.repeat([shard.path.name for shard in opened], counts),
+            "shard": names.repeat(counts),
             "row": np.concatenate([np.arange(count) for count in counts]),
             "scenario": scenario,
             "split": split,
@@ -152,12 +157,12 @@ def make_splits(
     classes = opened[0].attributes["classes"]
     scaling = TargetScaling(
         {
-            name: fit_scale(name, target, column, split, classes.get(name, []))
+            name: fit_scale(name, target, column, np.asarray(split), classes.get(name, []))
             for (name, target), column in zip(targets.items(), truths.T, strict=True)
         }
     )
     write_text(targets_output, json.dumps(scaling.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    write_text(output, table.to_csv(sep="\t", index=False, lineterminator="\n"))
+    write_table(output, table)
 
 
 def read_splits(path: Path) -> pd.DataFrame:
@@ -166,7 +171,7 @@ def read_splits(path: Path) -> pd.DataFrame:
     Row i is example i, so that ``np.flatnonzero(table["split"] == "train")`` are rows of the arrays of all shards.
     """
     try:
-        table = pd.read_csv(path, sep="\t", dtype={"shard": str, "split": str})
+        table = pd.read_csv(path, sep="\t", dtype={"shard": "category", "split": "category"})
     except OSError as error:
         raise PopdlError(f"{path}: cannot be read ({error.strerror}); run the step that makes the splits.") from None
     except ValueError as error:
@@ -222,7 +227,7 @@ def read_assignment(path: Path, column: str, *, num_scenarios: int) -> dict[int,
     return said
 
 
-def _check_not_empty(split: np.ndarray, *, settings: Splits, num_scenarios: int, seed: int) -> None:
+def _check_not_empty(split: pd.Categorical, *, settings: Splits, num_scenarios: int, seed: int) -> None:
     empty = [name for name in SPLITS if name not in split]
     if not empty:
         return

@@ -296,7 +296,8 @@ def _encode(arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> 
             fill_value=0,
             config={"write_empty_chunks": True},
         )
-    files = {name: buffer.to_bytes() for name, buffer in contents.items() if name != METADATA}
+    # One after the other, so that what is written is in memory once.
+    files = {name: contents.pop(name).to_bytes() for name in list(contents) if name != METADATA}
     metadata = {name: json.loads(files[f"{name}/{METADATA}"]) for name in sorted(arrays)}
     return {**files, METADATA: _json(_group(attributes, metadata), sort_keys=False)}  # the order of populations counts
 

@@ -143,7 +143,7 @@ def train(
         pipelines = Pipelines.build(transforms, encoder=Encoder.from_recipe(data.encoding), targets=scaling.to_json())
         source = training.start_of(key)
         start = Start.read(source, fingerprint=data.fingerprint) if source else None
-        digests = example_digests(data, *(read_array(opened, name) for name in ("num_sites_window", "statistics")))
+        digests = example_digests(data, opened)
         learned = digests[(split == "train") & (training.data != "on_the_fly")]
         own_seen = {"train": Seen.of(learned), "validation": Seen.of(digests[split == "validation"])}
         seen: dict[str, Seen] | None = own_seen

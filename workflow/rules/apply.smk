@@ -123,7 +123,7 @@ rule compare_windows:
 
 rule apply_baseline:
     input:
-        shards=expand("<results>/dataset.zarr/shard_{shard}", shard=SHARDS),
+        dataset="<results>/dataset.zarr/zarr.json",
         splits="<results>/splits.tsv",
         targets="<results>/targets.json",
         plugin=lambda wildcards: plugin(BASELINES[wildcards.baseline]),
@@ -141,6 +141,7 @@ rule apply_baseline:
         mem_mb=8000,
         runtime=120,
     params:
+        num_shards=len(SHARDS),
         name=lambda wildcards: BASELINES[wildcards.baseline],
         evaluation=section("evaluation"),
         seed=config.get("seed", 42),

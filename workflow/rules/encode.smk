@@ -64,7 +64,7 @@ rule index_dataset:
 
 rule split:
     input:
-        shards=expand("<results>/dataset.zarr/shard_{shard}", shard=SHARDS),
+        dataset="<results>/dataset.zarr/zarr.json",
         table=[config["splits"]["file"]] if section("splits", "file") else [],
     output:
         splits="<results>/splits.tsv",
@@ -77,6 +77,7 @@ rule split:
         "../../envs/popdl.yaml"
     threads: 1
     params:
+        num_shards=len(SHARDS),
         splits=section("splits"),
         targets={
             name: in_any_order(target) for name, target in config["targets"].items()

@@ -78,13 +78,24 @@ use rule encode_shard as encode_variant with:
         ],
 
 
-use rule split as split_variant with:
+use rule index_dataset as index_variant with:
     input:
-        shards=lambda wildcards: expand(
+        lambda wildcards: expand(
             "<results>/variants/{variant}/dataset.zarr/shard_{shard}",
             variant=wildcards.variant,
             shard=SHARDS,
         ),
+    output:
+        "<results>/variants/{variant}/dataset.zarr/zarr.json",
+    log:
+        "<logs>/index_variant/{variant}.log",
+    benchmark:
+        "<benchmarks>/index_variant/{variant}.tsv"
+
+
+use rule split as split_variant with:
+    input:
+        dataset="<results>/variants/{variant}/dataset.zarr/zarr.json",
         table=[config["splits"]["file"]] if section("splits", "file") else [],
     output:
         splits="<results>/variants/{variant}/splits.tsv",

@@ -3,7 +3,7 @@
 
 rule train:
     input:
-        shards=expand("<results>/dataset.zarr/shard_{shard}", shard=SHARDS),
+        dataset="<results>/dataset.zarr/zarr.json",
         splits="<results>/splits.tsv",
         targets="<results>/targets.json",
         files=training_files,
@@ -24,6 +24,7 @@ rule train:
         mem_mb=8000,
         runtime=720,
     params:
+        num_shards=len(SHARDS),
         options=lambda wildcards: in_any_order(config["networks"][wildcards.network]),
         training=lambda wildcards: {
             key: value
@@ -50,9 +51,7 @@ rule train:
 # A trial of a search is a training like any other, with settings of its own.
 use rule train as run_trial with:
     input:
-        shards=lambda wildcards: [
-            of_trial(wildcards, f"dataset.zarr/shard_{shard}") for shard in SHARDS
-        ],
+        dataset=lambda wildcards: of_trial(wildcards, "dataset.zarr/zarr.json"),
         splits=lambda wildcards: of_trial(wildcards, "splits.tsv"),
         targets=lambda wildcards: of_trial(wildcards, "targets.json"),
         files=training_files,
@@ -112,7 +111,7 @@ rule search_table:
 rule combine_replicates:
     input:
         models=members,
-        shards=expand("<results>/dataset.zarr/shard_{shard}", shard=SHARDS),
+        dataset="<results>/dataset.zarr/zarr.json",
         splits="<results>/splits.tsv",
     output:
         f"<results>/models/{{network}}/{ENSEMBLE}.json",
@@ -128,6 +127,7 @@ rule combine_replicates:
         mem_mb=8000,
         runtime=60,
     params:
+        num_shards=len(SHARDS),
         stage=STAGES["prediction"],
     script:
         "../scripts/combine_replicates.py"
@@ -137,7 +137,7 @@ rule predict_test:
     input:
         model=predictor,
         members=members,
-        shards=expand("<results>/dataset.zarr/shard_{shard}", shard=SHARDS),
+        dataset="<results>/dataset.zarr/zarr.json",
         splits="<results>/splits.tsv",
     output:
         "<results>/predictions/{network}/{replicate}.tsv",
@@ -153,6 +153,7 @@ rule predict_test:
         mem_mb=8000,
         runtime=60,
     params:
+        num_shards=len(SHARDS),
         stage=STAGES["prediction"],
     script:
         "../scripts/predict_test.py"
@@ -160,7 +161,7 @@ rule predict_test:
 
 rule fit_baseline:
     input:
-        shards=expand("<results>/dataset.zarr/shard_{shard}", shard=SHARDS),
+        dataset="<results>/dataset.zarr/zarr.json",
         splits="<results>/splits.tsv",
         targets="<results>/targets.json",
         plugin=lambda wildcards: plugin(BASELINES[wildcards.baseline]),
@@ -177,6 +178,7 @@ rule fit_baseline:
         mem_mb=8000,
         runtime=120,
     params:
+        num_shards=len(SHARDS),
         name=lambda wildcards: BASELINES[wildcards.baseline],
         evaluation=section("evaluation"),
         seed=config.get("seed", 42),

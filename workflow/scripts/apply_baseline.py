@@ -9,11 +9,12 @@ from popdl.baselines._base import apply_baseline
 from popdl.config.base import validate
 from popdl.config.training import Evaluation
 from popdl.jobs import step
+from popdl.layout import shards_beside
 
 with step(snakemake.log[0]):
     apply_baseline(
         snakemake.params.name,
-        shards=[Path(shard) for shard in snakemake.input.shards],
+        shards=shards_beside(Path(snakemake.input.dataset), snakemake.params.num_shards),
         splits=Path(snakemake.input.splits),
         targets=Path(snakemake.input.targets),
         evaluation=validate(Evaluation, snakemake.params.evaluation, where="evaluation"),

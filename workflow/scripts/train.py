@@ -9,6 +9,7 @@ from popdl.config.base import validate
 from popdl.config.training import Evaluation
 from popdl.config.transforms import Transforms
 from popdl.jobs import step
+from popdl.layout import shards_beside
 from popdl.search import run_trial, train_chosen
 from popdl.variants import chosen_source
 
@@ -20,7 +21,7 @@ with step(snakemake.log[0]):
         "key": wildcards.network,
         "evaluation": validate(Evaluation, params.evaluation, where="evaluation"),
         "transforms": validate(Transforms, params.transforms, where="transforms"),
-        "shards": [Path(shard) for shard in snakemake.input.shards],
+        "shards": shards_beside(Path(snakemake.input.dataset), params.num_shards),
         "splits": Path(snakemake.input.splits),
         "targets": Path(snakemake.input.targets),
         "checkpoint": Path(params.checkpoint),

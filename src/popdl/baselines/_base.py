@@ -14,9 +14,10 @@ from popdl import plugins
 from popdl.config.training import Evaluation
 from popdl.dataset import open_shards, read_array, read_parameters
 from popdl.errors import PopdlError
-from popdl.files import write_text
+from popdl.files import write_table
+from popdl.in_parts import parts
 from popdl.intervals import half_width
-from popdl.scaling import TargetScale, TargetScaling, turns_around
+from popdl.scaling import SPLITS, TargetScale, TargetScaling, turns_around
 from popdl.seeds import generator
 from popdl.splits import read_splits
 from popdl.store import read_shard
@@ -107,9 +108,9 @@ def fit_baseline(
         ``<t>_low``, ``<t>_high`` in natural units, or ``<t>_p_<class>``.
     """
     fitted = _Fitted(name, shards=shards, splits=splits, targets=targets, evaluation=evaluation, seed=seed)
-    rows = fitted.rows["test"]
-    table = pd.DataFrame({"example": rows, **fitted.columns(fitted.statistics[rows], fitted.values[rows])})
-    write_text(output, table.to_csv(sep="\t", index=False, na_rep=".", lineterminator="\n"))
+    test = fitted.parts["test"]
+    table = pd.DataFrame({"example": fitted.rows[test], **fitted.columns(fitted.statistics[test], fitted.values[test])})
+    write_table(output, table)
 
 
 def apply_baseline(
@@ -149,7 +150,7 @@ def apply_baseline(
     table = pd.DataFrame({"contig": shard.attributes["contigs"], "start": shard["start"], "end": shard["end"]})
     table = table.join(pd.DataFrame(fitted.columns(shard["statistics"][rows]), index=rows))
     table["reason"] = [reason or None for reason in reasons]
-    write_text(output, table.to_csv(sep="\t", index=False, na_rep=".", lineterminator="\n"))
+    write_table(output, table)
 
 
 class _Fitted:
@@ -160,11 +161,12 @@ class _Fitted:
     ) -> None:
         baseline = plugins.load("baselines", name, Baseline)()
         opened = open_shards(shards)
-        self.statistics, self.names = read_array(opened, "statistics"), list(opened[0].attributes["statistics"])
+        self.names = list(opened[0].attributes["statistics"])
         self.scaling = TargetScaling.read(targets)
-        self.values = self.scaling.to_network(read_parameters(opened, self.scaling.names))
-        split = read_splits(splits)["split"].to_numpy()
-        self.rows = {part: np.flatnonzero(split == part) for part in ("train", "validation", "test")}
+        # Read in the order of the splits, which are then slices: there is one copy of the statistics.
+        self.rows, self.parts = _by_split(read_splits(splits)["split"])
+        self.statistics = read_array(opened, "statistics", self.rows)
+        self.values = self.scaling.to_network(read_parameters(opened, self.scaling.names)[self.rows])
         self.predictors: dict[str, Predictor] = {}
         self.half_widths: dict[str, float] = {}
         # One thread: sums of floats depend on the number of threads, and other jobs share the cores.
@@ -183,8 +185,10 @@ class _Fitted:
         random: np.random.Generator,
         evaluation: Evaluation,
     ) -> None:
-        known = self.rows["train"][~np.isnan(self.values[self.rows["train"], index])]
-        statistics, values = self.statistics[known], self.values[known, index]
+        train, validation = self.parts["train"], self.parts["validation"]
+        statistics, values = self.statistics[train], self.values[train, index]
+        if (missing := np.isnan(values)).any():
+            statistics, values = statistics[~missing], values[~missing]
         if scale.task == "classification":
             self.predictors[target] = baseline.fit_classification(
                 statistics,
@@ -195,8 +199,7 @@ class _Fitted:
             )
             return
         predict = self.predictors[target] = _fit_number(baseline, scale, statistics, values, self.names, random)
-        validation = self.rows["validation"]
-        residuals = self.values[validation, index] - predict(self.statistics[validation])
+        residuals = self.values[validation, index] - _predicted(predict, self.statistics[validation])
         self.half_widths[target] = half_width(turns_around(residuals, scale.network_period), evaluation.interval)
 
     def columns(self, statistics: np.ndarray, true: np.ndarray | None = None) -> dict[str, np.ndarray]:
@@ -204,7 +207,7 @@ class _Fitted:
         columns: dict[str, np.ndarray] = {}
         with threadpool_limits(limits=1):
             for index, (target, scale) in enumerate(self.scaling.targets.items()):
-                predicted = self.predictors[target](statistics)
+                predicted = _predicted(self.predictors[target], statistics)
                 classes = scale.task == "classification"
                 if true is not None:
                     values = true[:, index]
@@ -215,6 +218,18 @@ class _Fitted:
                     else _number_columns(target, scale, predicted, self.half_widths[target])
                 )
         return columns
+
+
+def _by_split(split: pd.Series) -> tuple[np.ndarray, dict[str, slice]]:
+    """Numbers of the examples of all splits, one split after the other, and where each of them lies."""
+    rows = {name: np.flatnonzero(split == name) for name in SPLITS}
+    ends = np.cumsum([0, *map(len, rows.values())]).tolist()
+    return np.concatenate(list(rows.values())), {name: slice(*ends[i : i + 2]) for i, name in enumerate(rows)}
+
+
+def _predicted(predict: Predictor, statistics: np.ndarray) -> np.ndarray:
+    """Predictions of some rows at a time: what is made of statistics before takes more memory than they do."""
+    return np.concatenate([predict(rows) for rows in parts(statistics)])
 
 
 def _fit_number(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from popdl.baselines._base import Predictor
 from popdl.errors import PopdlError
+from popdl.in_parts import parts, total
 
 __all__ = ["Standardised", "can_hold_out", "fit_classifier", "random_state"]
 
@@ -24,6 +26,8 @@ class Standardised:
     ----------
     statistics : ndarray of shape (num_examples, num_statistics)
         Of the training split; NaN where undefined.
+    features
+        What is made of some rows of statistics before (default: nothing).
 
     Raises
     ------
@@ -31,12 +35,14 @@ class Standardised:
         If none is left.
     """
 
-    def __init__(self, statistics: np.ndarray) -> None:
-        defined = np.isfinite(statistics)
-        values = np.where(defined, statistics, 0.0)
-        counts = np.maximum(defined.sum(axis=0), 1)
-        means = values.sum(axis=0) / counts
-        scales = np.sqrt((np.where(defined, values - means, 0.0) ** 2).sum(axis=0) / counts)
+    def __init__(
+        self, statistics: np.ndarray, *, features: Callable[[np.ndarray], np.ndarray] = lambda statistics: statistics
+    ) -> None:
+        self.features = features
+        counts = np.maximum(total(statistics, lambda rows: np.isfinite(features(rows)).sum(axis=0)), 1)
+        means = total(statistics, lambda rows: _defined(features(rows)).sum(axis=0)) / counts
+        squares = total(statistics, lambda rows: (_defined(features(rows) - means) ** 2).sum(axis=0))
+        scales = np.sqrt(squares / counts)
         # What varies by rounding alone is constant.
         self.columns = np.flatnonzero(scales > 1e-12 * np.abs(means))
         if len(self.columns) == 0:
@@ -47,8 +53,15 @@ class Standardised:
         self.means, self.scales = means[self.columns], scales[self.columns]
 
     def __call__(self, statistics: np.ndarray) -> np.ndarray:
-        standardised = (statistics[:, self.columns] - self.means) / self.scales
-        return np.where(np.isfinite(standardised), standardised, 0.0)
+        standardised = np.empty((len(statistics), len(self.columns)))
+        for rows, made in zip(parts(statistics), parts(standardised), strict=True):
+            made[:] = _defined((self.features(rows)[:, self.columns] - self.means) / self.scales)
+        return standardised
+
+
+def _defined(values: np.ndarray) -> np.ndarray:
+    """0 where a value is undefined."""
+    return np.where(np.isfinite(values), values, 0.0)
 
 
 def fit_classifier(model: Any, features: np.ndarray, classes: np.ndarray, *, num_classes: int) -> Predictor:

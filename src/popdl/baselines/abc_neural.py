@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from popdl.baselines._abc import Rejection, fit_rejection
 from popdl.baselines._base import Baseline, Predictor
@@ -65,6 +63,9 @@ class AbcNeural(Baseline):
         names: Sequence[str],
         generator: np.random.Generator,
     ) -> Predictor:
+        from sklearn.exceptions import ConvergenceWarning  # here, for a study is checked sooner without them
+        from sklearn.neural_network import MLPClassifier
+
         inputs = _Inputs(statistics)
         model = MLPClassifier(**_settings(can_hold_out(len(classes), classes), generator))
         with warnings.catch_warnings():
@@ -92,6 +93,9 @@ class _Inputs:
 
 def _fit(inputs: np.ndarray, values: np.ndarray, generator: np.random.Generator) -> Predictor:
     """The mean of ``NUM_NETWORKS`` networks that start from different weights."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.neural_network import MLPRegressor
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the number of epochs is bounded on purpose
         settings = [_settings(can_hold_out(len(values)), generator) for _ in range(NUM_NETWORKS)]

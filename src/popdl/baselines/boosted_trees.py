@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
 from popdl.baselines._base import Baseline, Predictor
 from popdl.baselines._scikit import can_hold_out, fit_classifier, random_state
@@ -26,6 +25,8 @@ class BoostedTrees(Baseline):
     def fit_regression(
         self, statistics: np.ndarray, values: np.ndarray, *, names: Sequence[str], generator: np.random.Generator
     ) -> Predictor:
+        from sklearn.ensemble import HistGradientBoostingRegressor  # here, for a study is checked sooner without it
+
         defined = _defined(statistics)
         model = HistGradientBoostingRegressor(**_settings(can_hold_out(len(values)), generator))
         model.fit(statistics[:, defined], values)
@@ -40,6 +41,8 @@ class BoostedTrees(Baseline):
         names: Sequence[str],
         generator: np.random.Generator,
     ) -> Predictor:
+        from sklearn.ensemble import HistGradientBoostingClassifier
+
         model = HistGradientBoostingClassifier(**_settings(can_hold_out(len(classes), classes), generator))
         defined = _defined(statistics)
         predict = fit_classifier(model, statistics[:, defined], classes, num_classes=num_classes)

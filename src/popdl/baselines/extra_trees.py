@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
 
 from popdl.baselines._base import Baseline, Predictor
 from popdl.baselines._scikit import Standardised, fit_classifier, random_state
@@ -25,6 +24,8 @@ class ExtraTrees(Baseline):
     def fit_regression(
         self, statistics: np.ndarray, values: np.ndarray, *, names: Sequence[str], generator: np.random.Generator
     ) -> Predictor:
+        from sklearn.ensemble import ExtraTreesRegressor  # here, for a study is checked sooner without it
+
         features = Standardised(statistics)
         model = ExtraTreesRegressor(**_settings(SHARE_OF_STATISTICS, generator)).fit(features(statistics), values)
         return lambda statistics: model.predict(features(statistics))
@@ -38,6 +39,8 @@ class ExtraTrees(Baseline):
         names: Sequence[str],
         generator: np.random.Generator,
     ) -> Predictor:
+        from sklearn.ensemble import ExtraTreesClassifier
+
         features = Standardised(statistics)
         model = ExtraTreesClassifier(**_settings("sqrt", generator))
         predict = fit_classifier(model, features(statistics), classes, num_classes=num_classes)

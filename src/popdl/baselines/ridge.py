@@ -9,6 +9,7 @@ import numpy as np
 from popdl.baselines._base import Baseline, Predictor
 from popdl.baselines._linear import fit_logistic, fit_ridge
 from popdl.baselines._scikit import Standardised
+from popdl.in_parts import parts, total
 
 __all__ = ["Ridge"]
 
@@ -23,9 +24,7 @@ class Ridge(Baseline):
     def fit_regression(
         self, statistics: np.ndarray, values: np.ndarray, *, names: Sequence[str], generator: np.random.Generator
     ) -> Predictor:
-        features = _Features(statistics)
-        predict = fit_ridge(features(statistics), values)
-        return lambda statistics: predict(features(statistics))
+        return fit_ridge(_features(statistics), statistics, values)
 
     def fit_classification(
         self,
@@ -36,24 +35,18 @@ class Ridge(Baseline):
         names: Sequence[str],
         generator: np.random.Generator,
     ) -> Predictor:
-        features = _Features(statistics)
+        features = _features(statistics)
         predict = fit_logistic(features(statistics), classes, num_classes=num_classes)
         return lambda statistics: predict(features(statistics))
 
 
-class _Features:
+def _features(statistics: np.ndarray) -> Standardised:
     """The statistics and their logarithms, standardised."""
+    least = np.array([np.where(rows > 0, rows, np.inf).min(axis=0) for rows in parts(statistics)]).min(axis=0)
+    ever_negative = total(statistics, lambda rows: (rows < 0).any(axis=0)) > 0
+    columns = np.flatnonzero(~ever_negative & np.isfinite(least))
 
-    def __init__(self, statistics: np.ndarray) -> None:
-        smallest = np.where(statistics > 0, statistics, np.inf).min(axis=0)
-        never_negative = ~(statistics < 0).any(axis=0) & np.isfinite(smallest)
-        self.columns = np.flatnonzero(never_negative)
-        self.smallest = smallest[self.columns]
-        self.standardise = Standardised(self._with_logarithms(statistics))
+    def with_logarithms(rows: np.ndarray) -> np.ndarray:
+        return np.concatenate([rows, np.log(np.maximum(rows[:, columns], least[columns]))], axis=1)
 
-    def __call__(self, statistics: np.ndarray) -> np.ndarray:
-        return self.standardise(self._with_logarithms(statistics))
-
-    def _with_logarithms(self, statistics: np.ndarray) -> np.ndarray:
-        logarithms = np.log(np.maximum(statistics[:, self.columns], self.smallest))
-        return np.concatenate([statistics, logarithms], axis=1)
+    return Standardised(statistics, features=with_logarithms)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.preprocessing import StandardScaler
 
 from popdl.baselines._base import Baseline, Predictor
 from popdl.baselines._linear import fit_logistic, fit_ridge
 from popdl.errors import PopdlError
+from popdl.in_parts import parts
 
 __all__ = ["RidgeSfs"]
 
@@ -20,9 +20,7 @@ class RidgeSfs(Baseline):
     def fit_regression(
         self, statistics: np.ndarray, values: np.ndarray, *, names: Sequence[str], generator: np.random.Generator
     ) -> Predictor:
-        spectrum = _Spectrum(statistics, names)
-        predict = fit_ridge(spectrum(statistics), values)
-        return lambda statistics: predict(spectrum(statistics))
+        return fit_ridge(_Spectrum(statistics, names), statistics, values)
 
     def fit_classification(
         self,
@@ -42,16 +40,20 @@ class _Spectrum:
     """Picks the spectrum out of all statistics, and standardises it as it is in the training split."""
 
     def __init__(self, statistics: np.ndarray, names: Sequence[str]) -> None:
+        from sklearn.preprocessing import StandardScaler  # here, for a study is checked sooner without it
+
         self.columns = [index for index, name in enumerate(names) if name.startswith("sfs_")]
         if not self.columns:
             raise PopdlError(
                 f"ridge_sfs needs the site-frequency spectrum, but the statistics are {', '.join(names)}; "
                 "leave ridge_sfs out of `baselines:`, or encode the dataset anew."
             )
-        self.scaler = StandardScaler().fit(self._log_counts(statistics))
+        self.scaler = StandardScaler()
+        for rows in parts(statistics):
+            self.scaler.partial_fit(self._log_counts(rows))
 
     def __call__(self, statistics: np.ndarray) -> np.ndarray:
-        return self.scaler.transform(self._log_counts(statistics))
+        return np.concatenate([self.scaler.transform(self._log_counts(rows)) for rows in parts(statistics)])
 
     def _log_counts(self, statistics: np.ndarray) -> np.ndarray:
         return np.log1p(np.nan_to_num(statistics[:, self.columns]))
