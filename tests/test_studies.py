@@ -119,7 +119,7 @@ def test_the_full_size_is_a_study_that_can_be_planned(path: Path, tmp_path: Path
     for file in files_of(values):
         (tmp_path / file).touch()
     source = values["import" if "import" in values else "simulation"]
-    source["shard_size"] = source["num_scenarios"]
+    source["shard_size"] = source["num_scenarios"] * source.get("replicates", 1)
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(values))
     command = [
         sys.executable,
