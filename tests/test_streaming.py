@@ -174,7 +174,7 @@ print(int(re.search(r"VmData:\\s+(\\d+)", Path("/proc/self/status").read_text())
 
 
 def test_a_dataset_larger_than_memory_trains_from_disk(tmp_path: Path) -> None:
-    """200 MB of packed examples, and a process that may take 130 MB for them."""
+    """200 MB of packed examples, and a process that may take 100 MB for them."""
     few = learnable.dataset(tmp_path / "few", num_shards=2, shard_size=60, max_sites=2000)
     shard = read_shard(few["shards"][0], kind="dataset")
     num_shards, size = 40, 500
@@ -214,8 +214,8 @@ def test_a_dataset_larger_than_memory_trains_from_disk(tmp_path: Path) -> None:
         ]
         return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
 
-    cap = int(train("few", few).stdout.split()[-1]) + packed * 65 // 100
+    cap = int(train("few", few).stdout.split()[-1]) + packed // 2
     resident = train("resident", many, cap=cap)
-    assert resident.returncode != 0 and "Unable to allocate" in resident.stderr
+    assert resident.returncode != 0 and "allocate" in resident.stderr  # numpy and torch say so, each in its way
     streamed = train("streamed", many, cap=cap, data="streamed", examples_in_memory=2000)
     assert streamed.returncode == 0, streamed.stderr

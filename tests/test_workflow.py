@@ -115,6 +115,12 @@ def test_a_users_own_files_are_inputs_of_the_jobs_that_run_them(root: Path, conf
     jobs = re.findall(r"rule (\w+):\n    input: (.*)\n", run.stdout + run.stderr)
     users = {name: {rule for rule, inputs in jobs if f"plugins/own_{name}.py" in inputs} for name in OWN}
     assert users == OWN
+    # To all others one file, the index, stands for the shards, however many there are.
+    assert {rule for rule, inputs in jobs if "shard_" in inputs} == {
+        "encode_shard",
+        "index_simulations",
+        "index_dataset",
+    }
 
 
 OWN = {"network": {"train"}, "statistic": {"encode_shard", "encode_windows"}, "baseline": {"fit_baseline"}}
