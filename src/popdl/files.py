@@ -44,7 +44,14 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
-<<<<<<< HEAD
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as TSV, whole: `.` where there is nothing, and floats so that they are read back as they were."""
+    with whole(path) as partial:
+        table.to_csv(
+            partial, sep="\t", index=False, na_rep=".", lineterminator="\n", encoding="utf-8", chunksize=ROWS_AT_ONCE
+        )
+
+
 def _runs(process: int) -> bool:
     try:
         os.kill(process, 0)
@@ -53,11 +60,3 @@ def _runs(process: int) -> bool:
     except PermissionError:  # another user's
         pass
     return True
-=======
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a table as TSV, whole: `.` where there is nothing, and floats so that they are read back as they were."""
-    with whole(path) as partial:
-        table.to_csv(
-            partial, sep="\t", index=False, na_rep=".", lineterminator="\n", encoding="utf-8", chunksize=ROWS_AT_ONCE
-        )
->>>>>>> size

@@ -14,10 +14,6 @@ from matplotlib.axes import Axes
 from popdl.config.study import Study
 from popdl.dataset import open_shards, read_parameters
 from popdl.errors import PopdlError
-<<<<<<< HEAD
-=======
-from popdl.files import whole, write_table
->>>>>>> size
 from popdl.outcomes import Outcomes, read_outcomes, searched_keys
 from popdl.plots.calibration import coverage, reliability
 from popdl.plots.comparison import comparison_panel
@@ -380,49 +376,3 @@ def _comparison(outcomes: Outcomes, application: str, output: Path) -> None:
 
 def _kilobases(scale: float) -> str:
     return f"{scale / 1000:g} kb"
-<<<<<<< HEAD
-=======
-
-
-def _panels(
-    panels: Iterable[str],
-    paint: Callable[[str, Axes], Any],
-    path: Path,
-    *,
-    table: pd.DataFrame,
-    height: float,
-    columns: int = COLUMNS,
-    legend: bool = False,
-) -> None:
-    """Draw one panel for each name, and write figure and table.
-
-    Parameters
-    ----------
-    paint
-        Draws the panel of a name.
-    height
-        Of one panel, in inches.
-    columns
-        Panels beside each other at most.
-    legend
-        Put one legend for all panels below them, instead of leaving it to each panel.
-    """
-    names = list(panels)
-    if not names:
-        return
-    width = WIDTH * max(min(len(names), columns), min(2, columns)) / columns
-    columns = min(columns, len(names))
-    rows = -(-len(names) // columns)
-    figure = Figure(figsize=(width, height * rows + (0.25 if legend else 0)))
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for ax in axes[len(names) :]:
-        ax.set_visible(False)
-    for name, ax in zip(names, axes, strict=False):
-        paint(name, ax)
-    if legend:
-        entries = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=min(len(entries), 4))
-    with whole(path.with_suffix(".png")) as partial:
-        figure.savefig(partial, format="png", metadata={"Software": None})
-    write_table(path.with_suffix(".tsv"), table)
->>>>>>> size

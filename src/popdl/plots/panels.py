@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from popdl.files import whole, write_text
+from popdl.files import whole, write_table
 from popdl.plots.style import WIDTH
 
 __all__ = ["COLUMNS", "draw_panels"]
@@ -65,4 +65,4 @@ def draw_panels(
         figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=min(len(entries), 4))
     with whole(path.with_suffix(".png")) as partial:
         figure.savefig(partial, format="png", metadata={"Software": None})
-    write_text(path.with_suffix(".tsv"), table.to_csv(sep="\t", index=False, na_rep=".", lineterminator="\n"))
+    write_table(path.with_suffix(".tsv"), table)
