@@ -34,6 +34,6 @@ def triangle(matrices: Iterable[np.ndarray]) -> np.ndarray:
     """
     joined: np.ndarray | None = None
     for matrix in matrices:
-        joined = matrix if joined is None else np.linalg.qr(np.concatenate([joined, matrix]), mode="r")
+        joined = matrix if joined is None else np.asarray(np.linalg.qr(np.concatenate([joined, matrix]), mode="r"))
     assert joined is not None
     return joined

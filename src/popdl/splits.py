@@ -36,7 +36,7 @@ COLUMNS = ["example", "shard", "row", "scenario", "split"]
 
 def assign_scenarios(
     scenarios: np.ndarray, *, settings: Splits, seed: int, values: np.ndarray | None = None
-) -> pd.Categorical:
+) -> pd.Categorical[str]:
     """Assign scenarios to splits.
 
     Lists are looked up. For shares, scenario s stands at frac(u₀ + s·φ) with the golden ratio φ and u₀ drawn from the seed:
@@ -80,7 +80,7 @@ def assign_scenarios(
     drawn = drawn[np.searchsorted(bounds, place, side="right")]
     open_to_shares = listed == (NAMES.index("train") if rest == "train" else NOT_LISTED)
     codes = np.where(open_to_shares, drawn, np.where(listed == NOT_LISTED, NAMES.index(UNUSED), listed))
-    return pd.Categorical.from_codes(codes, NAMES)
+    return pd.Categorical.from_codes(codes, pd.Index(NAMES))
 
 
 def _listed(
@@ -227,7 +227,7 @@ def read_assignment(path: Path, column: str, *, num_scenarios: int) -> dict[int,
     return said
 
 
-def _check_not_empty(split: pd.Categorical, *, settings: Splits, num_scenarios: int, seed: int) -> None:
+def _check_not_empty(split: pd.Categorical[str], *, settings: Splits, num_scenarios: int, seed: int) -> None:
     empty = [name for name in SPLITS if name not in split]
     if not empty:
         return

@@ -43,7 +43,7 @@ class Ridge(Baseline):
 def _features(statistics: np.ndarray) -> Standardised:
     """The statistics and their logarithms, standardised."""
     least = np.array([np.where(rows > 0, rows, np.inf).min(axis=0) for rows in parts(statistics)]).min(axis=0)
-    ever_negative = total(statistics, lambda rows: (rows < 0).any(axis=0)) > 0
+    ever_negative = total(statistics, lambda rows: np.asarray((rows < 0).any(axis=0))) > 0
     columns = np.flatnonzero(~ever_negative & np.isfinite(least))
 
     def with_logarithms(rows: np.ndarray) -> np.ndarray:
