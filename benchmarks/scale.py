@@ -227,7 +227,7 @@ def introduction(options: argparse.Namespace, lines: list[dict[str, Any]]) -> st
     origin = "simulated, of 10 kb, and encoded as" if options.simulate else "from a generator, of"
     return (
         f"{options.examples:,} examples {origin} {NUM_HAPLOTYPES} × {sites}, in shards of {options.shard_size:,}; from disk with {options.in_memory:,} "
-        f"in memory, at {speeds['train from disk'] / speeds['train from memory']:.2f} of the speed from memory. {platform.system()}, {os.cpu_count()} cores, "
+        f"in memory, at {speeds['train from disk'] / speeds['train from memory']:.3f} of the speed from memory. {platform.system()}, {os.cpu_count()} cores, "
         f"{datetime.now(UTC):%d %B %Y}.\n\n"
     )
 
