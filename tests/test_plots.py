@@ -12,6 +12,7 @@ from popdl.errors import PopdlError
 from popdl.plots import style
 from popdl.plots.figures import make_figures
 from popdl.plots.genome_track import genome_coordinates, genome_track, probability_track, statistic_track
+from popdl.plots.panels import draw_panels
 from popdl.plots.parity import DOT, FEW, LARGEST_DOT, MANY, parity
 from popdl.plots.priors import prior_bins
 from popdl.plots.realism import LIMIT, MAX_ROWS, realism, realism_rows
@@ -131,6 +132,22 @@ def test_labels_of_log_axes_do_not_meet(panels):
             boxes = [label.get_window_extent() for label in ax.get_xticklabels() if label.get_text()]
             assert len(boxes) >= 2
             assert all(before.x1 < after.x0 for before, after in pairwise(boxes))
+
+
+@pytest.mark.parametrize("decades", [1.5, 2, 2.5, 3, 3.4])
+def test_labels_of_one_square_panel_do_not_meet(decades, tmp_path):
+    values = np.geomspace(4, 4 * 10**decades, 50)
+    table = pd.DataFrame({"s_true": values, "s": values, "s_low": values / 2, "s_high": values * 2})
+    drawn, described = [], SIZE | {"low": values[0], "high": values[-1]}
+
+    def paint(name, ax):
+        drawn.append(parity(table, ax, target="s", described=described, metrics=METRICS))
+
+    with matplotlib.rc_context(style.RC):
+        draw_panels(["s"], paint, tmp_path / "parity", table=table, height=2.75)
+        boxes = [label.get_window_extent() for label in drawn[0].get_xticklabels() if label.get_text()]
+    assert len(boxes) >= 2
+    assert all(before.x1 < after.x0 for before, after in pairwise(boxes))
 
 
 @pytest.mark.parametrize(

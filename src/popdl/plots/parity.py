@@ -77,6 +77,7 @@ def parity(predictions: pd.DataFrame, ax: Axes, *, target: str, described: Mappi
         size = float(np.clip(DOT * np.sqrt(FEW / max(len(known), 1)), DOT, LARGEST_DOT))
         ax.plot(true, near, ".", color=COLOURS["network"], markersize=size, alpha=0.6, markeredgewidth=0)
     ax.plot([low, high], [low, high], color=COLOURS["truth"], linewidth=0.8, label="truth")
+    ax.set_aspect("equal")
     scale_axis(ax, "x", low=low, high=high, scale=on)
     if period is not None:
         low, high = min(low, (near).min()), max(high, (near).max())
@@ -84,7 +85,6 @@ def parity(predictions: pd.DataFrame, ax: Axes, *, target: str, described: Mappi
     if reach is not None:
         _mark_beyond(ax, true, *reach, colour=COLOURS["band_dark"])
     _mark_beyond(ax, true, near, near, colour=COLOURS["network"])
-    ax.set_aspect("equal")
     ax.set_xlabel(axis_label("True", described["unit"]))
     ax.set_ylabel(axis_label("Predicted", described["unit"]))
     ax.set_title(described["label"])

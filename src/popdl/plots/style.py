@@ -118,13 +118,19 @@ def scale_axis(ax: Axes, which: str, *, low: float, high: float, scale: str) -> 
         if scale == "logit":
             axis.set_major_locator(FixedLocator(_logit_ticks(low, high)))
         else:
-            room = ax.get_window_extent().width / ax.figure.dpi if which == "x" else math.inf
+            room = _width(ax) if which == "x" else math.inf
             few = high < 4 * low
             axis.set_major_locator(MaxNLocator(4) if few else FixedLocator(_log_ticks(low, high, room=room)))
         axis.set_minor_locator(NullLocator())
         axis.set_minor_formatter(NullFormatter())
     axis.set_major_formatter(FuncFormatter(number))
     set_limits(low, high)
+
+
+def _width(ax: Axes) -> float:
+    """Of the plot, in inches; of one whose aspect is fixed, that of the square that fits."""
+    extent = ax.get_window_extent()
+    return float(extent.width if ax.get_aspect() == "auto" else min(extent.width, extent.height)) / ax.figure.dpi
 
 
 def note(ax: Axes, text: str) -> None:
