@@ -20,6 +20,7 @@ from limits import small_files
 
 from popdl import store
 from popdl.errors import PopdlError
+from popdl.layout import shards_beside
 
 ATTRIBUTES = {"num_examples": 3, "parameters": ["size"], "populations": {"YRI": 4, "CEU": 2}}
 
@@ -245,3 +246,13 @@ def test_index_lists_every_shard_that_cannot_be_used(shard: Path) -> None:
     assert "shard_1: offsets/c/0 is missing" in str(refused.value)
     assert "shard_3: not a complete shard" in str(refused.value)
     assert not (whole / "zarr.json").exists()
+
+
+def test_a_shard_that_is_gone_while_its_index_is_there_is_named_with_what_to_do(tmp_path: Path) -> None:
+    for name in ("shard_0", "shard_2", "shard_3"):
+        (tmp_path / name).mkdir()
+    assert shards_beside(tmp_path / "zarr.json", 1) == [tmp_path / "shard_0"]
+    with pytest.raises(
+        PopdlError, match=r"shard_1: 1 of 4 shards are gone; remove .*zarr\.json and run Snakemake again"
+    ):
+        shards_beside(tmp_path / "zarr.json", 4)

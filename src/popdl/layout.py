@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from popdl.errors import PopdlError
+
 __all__ = ["ENSEMBLE", "Results", "baseline_name", "shards_beside"]
 
 ENSEMBLE = "ensemble"
@@ -18,8 +20,19 @@ def baseline_name(name: str) -> str:
 
 
 def shards_beside(index: Path, number: int) -> list[Path]:
-    """The first so many shards of the store that an index lists; one file is all that Snakemake then has to watch."""
-    return [index.parent / f"shard_{shard}" for shard in range(number)]
+    """The first so many shards of the store that an index lists; one file is all that Snakemake then has to watch.
+
+    Raises
+    ------
+    PopdlError
+        If a shard is gone: where the index is still there, Snakemake does not look for it.
+    """
+    shards = [index.parent / f"shard_{shard}" for shard in range(number)]
+    if gone := [shard for shard in shards if not shard.exists()]:
+        raise PopdlError(
+            f"{gone[0]}: {len(gone)} of {number} shards are gone; remove {index} and run Snakemake again, which makes them and the index anew."
+        )
+    return shards
 
 
 @dataclass(frozen=True)
