@@ -63,8 +63,8 @@ def make_fabric(training: Training, *, num_devices: int = 1, num_nodes: int = 1)
         num_nodes=num_nodes,
         precision="bf16-mixed" if bf16 else "32-true",
         strategy="ddp" if several else "auto",
-        # One task of SLURM on each node starts the others there by itself.
-        plugins=[LightningEnvironment()] if several else None,
+        # One task of SLURM on each node starts the others there by itself; and a process alone needs nothing of SLURM, nor to be told that it is there.
+        plugins=[LightningEnvironment()],
     )
     fabric.launch()
     torch.set_num_threads(training.threads)  # launching several has changed it
