@@ -279,18 +279,8 @@ def test_ridge_in_parts_is_that_of_scikit_learn(monkeypatch, shape, rows_at_once
 
 @pytest.mark.parametrize("name", known("baselines"))
 def test_baselines_do_not_depend_on_how_many_rows_are_looked_at_at_once(data, tmp_path, monkeypatch, name):
-    folder, paths = data
     tables = []
     for rows_at_once in (2**14, 33):
         monkeypatch.setattr(in_parts, "ROWS_AT_ONCE", rows_at_once)
-        fit_baseline(
-            name,
-            shards=paths,
-            splits=folder / "splits.tsv",
-            targets=folder / "targets.json",
-            evaluation=Evaluation(),
-            seed=1,
-            output=tmp_path / "table.tsv",
-        )
-        tables.append(pd.read_csv(tmp_path / "table.tsv", sep="\t", na_values="."))
+        tables.append(fit(data, name, tmp_path / "table.tsv"))
     pd.testing.assert_frame_equal(*tables, rtol=1e-6)

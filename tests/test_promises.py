@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from test_networks import VARIANTS
+from network_variants import VARIANTS
 
 from popdl.config.study import build_study
 from popdl.errors import PopdlError

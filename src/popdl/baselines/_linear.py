@@ -19,7 +19,8 @@ def fit_ridge(features: Predictor, statistics: np.ndarray, values: np.ndarray) -
 
     With the singular value decomposition U S Vᵀ of the centred features, the leave-one-out residual of an example is
     (y − ŷ) / (1 − 1/n − Σⱼ Uⱼ² sⱼ² / (sⱼ² + penalty)) (Golub et al. 1979, Technometrics 21: 215). Features are computed some
-    rows at a time, so that all of them are never in memory.
+    rows at a time, so that all of them are never in memory: scikit-learn's ``RidgeCV``, with which a test compares this, holds
+    several copies of them.
 
     Parameters
     ----------
