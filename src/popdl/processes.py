@@ -18,14 +18,13 @@ import sys
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
-from torch import Tensor, distributed
-from torch.distributed.nn.functional import all_reduce
+from torch import Tensor
 
 from popdl.config.training import Training
 from popdl.errors import PopdlError
 from popdl.loader import Batch
 
-__all__ = ["check_alike", "everywhere", "make_fabric", "share", "summed"]
+__all__ = ["check_alike", "everywhere", "make_fabric", "share"]
 
 log = logging.getLogger("popdl")
 
@@ -125,10 +124,3 @@ def check_alike(fabric: Fabric, number: int, *, what: str) -> None:
         raise PopdlError(
             f"{what}: the nodes of this training see different ones, here {number}; start it again when they agree."
         )
-
-
-def summed(values: Tensor) -> Tensor:
-    """The sum over all processes that train together, through which gradients flow; in a process alone, the values."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return values
-    return all_reduce(values)

@@ -6,9 +6,7 @@ from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as functional
-from torch import Tensor, nn
-
-from popdl.processes import summed
+from torch import Tensor, distributed, nn
 
 __all__ = ["BatchNormalisation", "Moments", "Normalisation", "after", "convolve", "mean"]
 
@@ -77,8 +75,8 @@ class Normalisation(nn.Module):
             mean, variance = self.running_mean.unsqueeze(0), self.running_variance.unsqueeze(0)
         else:
             if self.kind == "batch":
-                share = (num_sites / summed(num_sites.sum()).clamp(min=1)).unsqueeze(1)
-                mean, square = (summed((value * share).sum(0, keepdim=True)) for value in (mean, square))
+                share = (num_sites / _summed(num_sites.sum()).clamp(min=1)).unsqueeze(1)
+                mean, square = (_summed((value * share).sum(0, keepdim=True)) for value in (mean, square))
             elif self.kind == "adaptive":
                 mean, square = mean.mean(1, keepdim=True), square.mean(1, keepdim=True)
             variance = (square - mean**2).clamp(min=0)
@@ -110,3 +108,12 @@ class BatchNormalisation(nn.Module):
             for part in self.normalisation(moments, num_sites)
         )
         return (values * scale + shift) * present
+
+
+def _summed(values: Tensor) -> Tensor:
+    """The sum over all processes that train together, through which gradients flow; in a process alone, the values."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return values
+    from torch.distributed.nn.functional import all_reduce  # here, for it loads much, and most networks are alone
+
+    return all_reduce(values)
