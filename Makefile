@@ -14,6 +14,9 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 STUDIES ?= theta theta_unsorted theta_exchangeable theta_simulated tajimas_d tajimas_d_unsorted \
 	recombination_rate recombination_rate_tetraploid hotspot hotspot_centre introgression sweep three_epoch
 
+# A folder that may have files that studies read; what it has not is downloaded (resources/get.py).
+DATA ?= ../shared/data
+
 # Where pip also looks for torch. PyPI's torch for Linux brings its CUDA libraries (several GB), which a machine
 # without a GPU does not need; the smaller CPU build has its own index:
 #   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -62,6 +65,7 @@ demo: $(INSTALLED)
 	@echo 'The report is results/demo/report.html'
 
 studies: $(INSTALLED)
+	@.venv/bin/python resources/get.py $(if $(wildcard $(DATA)),--from '$(DATA)')
 	@for study in $(STUDIES); do $(RUN) snakemake --cores $(CORES) --configfile config/$${study}_small.yaml || exit 1; done
 	@for study in $(STUDIES); do \
 		$(RUN) snakemake --cores $(CORES) --configfile config/$$study.yaml plan || exit 1; \
