@@ -21,7 +21,8 @@ from popdl.loader import PackedData
 from popdl.model import load_model
 from popdl.predict_files import predict_files
 from popdl.prediction import predict_arrays
-from popdl.store import read_shard, write_index, write_shard
+from popdl.store import read_shard, write_shard
+from popdl.store_index import write_index
 
 CHOICES = {"application": {}, "seed": 1}
 

@@ -21,6 +21,7 @@ from limits import small_files
 from popdl import store
 from popdl.errors import PopdlError
 from popdl.layout import shards_beside
+from popdl.store_index import write_index
 
 ATTRIBUTES = {"num_examples": 3, "parameters": ["size"], "populations": {"YRI": 4, "CEU": 2}}
 
@@ -214,7 +215,7 @@ def test_whole_store_opens_as_zarr(tmp_path: Path, arrays: dict[str, np.ndarray]
         store.write_shard(whole / f"shard_{number}", kind="simulations", arrays=arrays, attributes=ATTRIBUTES)
     shards = store.shard_paths(whole)
     assert [path.name for path in shards] == ["shard_0", "shard_2", "shard_10"]
-    store.write_index(whole, kind="simulations", shards=shards)
+    write_index(whole, kind="simulations", shards=shards)
     (whole / ".snakemake_timestamp").touch()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -242,7 +243,7 @@ def test_index_lists_every_shard_that_cannot_be_used(shard: Path) -> None:
     (whole / "shard_1" / "offsets" / "c" / "0").unlink()
     expected = [whole / f"shard_{number}" for number in range(4)]
     with pytest.raises(PopdlError, match="2 of 4 shards cannot be used") as refused:
-        store.write_index(whole, kind="simulations", shards=expected)
+        write_index(whole, kind="simulations", shards=expected)
     assert "shard_1: offsets/c/0 is missing" in str(refused.value)
     assert "shard_3: not a complete shard" in str(refused.value)
     assert not (whole / "zarr.json").exists()

@@ -13,6 +13,7 @@ import pytest
 
 from popdl import store
 from popdl.errors import PopdlError
+from popdl.store_index import write_index
 from popdl.verifying import verify
 
 FLIPS = 60
@@ -25,7 +26,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results") / "study"
     data = learnable.dataset(tmp_path_factory.mktemp("data"))
     shards = [Path(shutil.copytree(shard, folder / "dataset.zarr" / shard.name)) for shard in data["shards"]]
-    store.write_index(folder / "dataset.zarr", kind="dataset", shards=shards)
+    write_index(folder / "dataset.zarr", kind="dataset", shards=shards)
     learnable.fit(data, folder / "models")
     shutil.copytree(data["shards"][0], folder / "applications/genome/windows.zarr")
     (folder / "models/.0.checkpoint").mkdir()

@@ -87,7 +87,7 @@ def import_(study: Study, results: Results, *, only: Iterable[int] | None = None
 
 def _fill(study: Study, results: Results, write: Callable[..., None], only: Iterable[int] | None) -> None:
     """Write raw shards that are not there yet, and their index once all are."""
-    from popdl.store import write_index
+    from popdl.store_index import write_index
 
     for shard in shards(study) if only is None else only:
         if shard not in shards(study):
@@ -112,7 +112,7 @@ def encode(study: Study, results: Results) -> None:
     """Encode the simulated shards."""
     from popdl.dataset import encode_shard
     from popdl.encoding import Encoder
-    from popdl.store import write_index
+    from popdl.store_index import write_index
     from popdl.variants import variants
 
     for variant in variants(study, results):
@@ -237,7 +237,7 @@ def _run_trials(study: Study, results: Results, key: str, folders: list[Path]) -
 
 def _choose_data(study: Study, results: Results, trials: list[Path]) -> None:
     """Choose among the variants of the data, and make the chosen one the study's own."""
-    from popdl.store import write_index
+    from popdl.store_index import write_index
     from popdl.trials import source_variants
     from popdl.variants import adopt_files, adopt_shard, choose_data, searched
 

@@ -28,18 +28,19 @@ from zarr.core.buffer.cpu import Buffer as CpuBuffer
 from zarr.storage import MemoryStore
 
 from popdl.errors import PopdlError
-from popdl.files import whole
 
 __all__ = [
+    "FORMAT",
     "FORMAT_VERSION",
+    "METADATA",
     "Shard",
     "find_shards",
+    "group_metadata",
     "link_shard",
     "read_shard",
     "shard_paths",
-    "verify_index",
+    "to_json",
     "verify_shard",
-    "write_index",
     "write_shard",
 ]
 
@@ -72,6 +73,11 @@ class Shard:
     def names(self) -> list[str]:
         """Names of the arrays."""
         return sorted(name.removesuffix(f"/{METADATA}") for name in self.files if name.endswith(f"/{METADATA}"))
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The metadata of the zarr group, those of its arrays included, as they are in the file; raises PopdlError as arrays do."""
+        return json.loads(_read_files(self.path, self.files, [METADATA])[METADATA])
 
     def __contains__(self, name: str) -> bool:
         return f"{name}/{METADATA}" in self.files
@@ -123,7 +129,7 @@ def write_shard(path: Path, *, kind: str, arrays: Mapping[str, np.ndarray], attr
     manifest["files"] = {
         name: {"size": len(content), "sha256": _sha256(content)} for name, content in sorted(files.items())
     }
-    files[MANIFEST] = _json({**manifest, "digest": _sha256(_json(manifest))})
+    files[MANIFEST] = to_json({**manifest, "digest": _sha256(to_json(manifest))})
     with _replacing(path) as partial:
         for name, content in files.items():
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
@@ -204,75 +210,7 @@ def shard_paths(store: Path) -> list[Path]:
     return [path for number, path in sorted((int(name), path) for name, path in numbered if name.isdecimal())]
 
 
-def write_index(store: Path, *, kind: str, shards: Sequence[Path]) -> None:
-    """Make a folder of shards a zarr group of its own, so that ``zarr.open(store)`` works.
-
-    Parameters
-    ----------
-    store
-        The folder that holds the shards.
-    kind
-        The kind of all of them.
-    shards
-        The shards that must be there and complete.
-
-    Raises
-    ------
-    PopdlError
-        If any shard cannot be used; the message lists them all.
-    """
-    content = _index(store, kind=kind, shards=shards)
-    try:
-        with whole(store / METADATA) as partial:
-            partial.write_bytes(content)
-    except OSError as error:
-        raise PopdlError(f"{store / METADATA}: cannot write: {error.strerror}.") from error
-
-
-def verify_index(store: Path) -> None:
-    """Compare the index of a store, if it has one, with the shards that are there.
-
-    Raises
-    ------
-    PopdlError
-        If it is not the one that they give, or a shard cannot be used.
-    """
-    file = store / METADATA
-    shards = shard_paths(store)
-    if not (file.exists() and shards):
-        return
-    if file.read_bytes() != _index(store, kind=read_shard(shards[0], kind=None).kind, shards=shards):
-        raise PopdlError(
-            f"{file}: it is not the index of the {len(shards)} shards beside it: it is damaged, or shards were lost or added "
-            "since; delete it and run the study again."
-        )
-
-
-def _index(store: Path, *, kind: str, shards: Sequence[Path]) -> bytes:
-    """The metadata of the zarr group that a folder of shards is."""
-    problems: list[str] = []
-    digests: dict[str, str] = {}
-    members: dict[str, Any] = {}
-    num_examples = 0
-    for path in shards:
-        try:
-            shard = read_shard(path, kind=kind)
-            group = json.loads(_read_files(path, shard.files, [METADATA])[METADATA])
-        except PopdlError as error:
-            problems.append(str(error))
-            continue
-        arrays = group.pop("consolidated_metadata")["metadata"]
-        members |= {path.name: group, **{f"{path.name}/{name}": metadata for name, metadata in arrays.items()}}
-        digests[path.name] = shard.digest
-        num_examples += shard.attributes["num_examples"]
-    if problems:
-        raise PopdlError("\n  ".join([f"{store}: {len(problems)} of {len(shards)} shards cannot be used:", *problems]))
-    attributes = {"format": FORMAT, "format_version": FORMAT_VERSION, "kind": kind, "num_shards": len(shards)}
-    index = _group({**attributes, "num_examples": num_examples, "digests": digests}, members)
-    return _json(index, sort_keys=False)
-
-
-def _json(value: Any, *, sort_keys: bool = True) -> bytes:
+def to_json(value: Any, *, sort_keys: bool = True) -> bytes:
     """The one way in which a value is written, so that equal values are equal bytes."""
     return (json.dumps(value, sort_keys=sort_keys, indent=1, allow_nan=False) + "\n").encode()
 
@@ -299,7 +237,10 @@ def _encode(arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> 
     # One after the other, so that what is written is in memory once.
     files = {name: contents.pop(name).to_bytes() for name in list(contents) if name != METADATA}
     metadata = {name: json.loads(files[f"{name}/{METADATA}"]) for name in sorted(arrays)}
-    return {**files, METADATA: _json(_group(attributes, metadata), sort_keys=False)}  # the order of populations counts
+    return {
+        **files,
+        METADATA: to_json(group_metadata(attributes, metadata), sort_keys=False),
+    }  # the order of populations counts
 
 
 def _compressor(dtype: np.dtype) -> BloscCodec:
@@ -312,7 +253,7 @@ def _compressor(dtype: np.dtype) -> BloscCodec:
     return BloscCodec(cname="lz4", clevel=5, shuffle=shuffle, typesize=dtype.itemsize)
 
 
-def _group(attributes: Mapping[str, Any], members: Mapping[str, Any]) -> dict[str, Any]:
+def group_metadata(attributes: Mapping[str, Any], members: Mapping[str, Any]) -> dict[str, Any]:
     """A zarr group's metadata; with its members listed inside, zarr does not take the manifest for a member."""
     consolidated = {"kind": "inline", "must_understand": False, "metadata": members}
     return {"zarr_format": 3, "node_type": "group", "attributes": attributes, "consolidated_metadata": consolidated}
@@ -377,7 +318,7 @@ def _open(path: Path) -> Shard:
     try:
         manifest = json.loads(content)
         digest = manifest.pop("digest")
-        intact = digest == _sha256(_json(manifest)) and content == _json({**manifest, "digest": digest})
+        intact = digest == _sha256(to_json(manifest)) and content == to_json({**manifest, "digest": digest})
         intact = intact and {"format", "format_version", "kind", "files"} <= manifest.keys()
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         intact = False

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from popdl.errors import PopdlError
 from popdl.model import read_card
-from popdl.store import MANIFEST, find_shards, shard_paths, verify_index, verify_shard
+from popdl.store import MANIFEST, find_shards, shard_paths, verify_shard
+from popdl.store_index import verify_index
 
 __all__ = ["verify"]
 

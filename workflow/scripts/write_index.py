@@ -6,7 +6,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
 from popdl.jobs import step
-from popdl.store import write_index
+from popdl.store_index import write_index
 
 with step(snakemake.log[0]):
     output = Path(snakemake.output[0])
