@@ -96,7 +96,7 @@ def fabricate(folder: Path, study: Study, *, errors: dict[str, float], num_test:
         loss = _write_history(results.history(name), loss=errors[name], generator=generator)
         _write_model(results.model(name), key=name.split("/")[0], study=study, loss=loss, statistics=simulated)
     results.shared_model.write_bytes(results.model(models[0]).read_bytes())
-    _write_dataset(results, generator)
+    _write_dataset(results, truth, generator)
     evaluate(
         networks={name: (results.test_predictions(name), results.model(name)) for name in models},
         baselines={name: results.baseline(name) for name in study.baselines},
@@ -210,19 +210,31 @@ def _statistics(count: int, generator: np.random.Generator, *, shift: float = 0.
     return np.column_stack(columns)
 
 
-def _write_dataset(results: Results, generator: np.random.Generator) -> None:
-    for shard in range(2):
-        count = 50
+def _write_dataset(results: Results, truth: dict, generator: np.random.Generator) -> None:
+    """Shards of 50 examples; those of the test split, and what they were simulated with, come first."""
+    num_test = len(truth["change"])
+    count = 50
+    for shard in range(max(2, -(-num_test // count))):
+        rows = np.arange(shard * count, (shard + 1) * count) % num_test
         write_shard(
             results.dataset(shard),
             kind="dataset",
             arrays={
                 "statistics": _statistics(count, generator),
+                "parameters": np.column_stack([values[rows].astype(float) for values in truth.values()]),
                 "num_sites": np.full(count, 400, dtype=np.int32),
                 "num_sites_window": generator.integers(401, 900, count).astype(np.int32),
                 "dropped": generator.integers(0, 5, (count, 2)),
             },
-            attributes={"statistics": STATISTICS, "dropped_reasons": ["multiallelic", "duplicate_position"]},
+            attributes={
+                "statistics": STATISTICS,
+                "dropped_reasons": ["multiallelic", "duplicate_position"],
+                "parameters": list(truth),
+                "classes": {"change": CLASSES},
+                "num_examples": count,
+                "first_example": shard * count,
+                "fingerprint": "x",
+            },
         )
 
 

@@ -44,6 +44,7 @@ def test_every_figure_has_its_numbers(drawn):
     assert pictures == {path.stem for path in drawn.figures.glob("*.tsv")}
     assert pictures == {
         "priors", "training", "parity_exchangeable_0", "parity_cnn_0", "baselines", "calibration",
+        "by_parameter_recent_size", "by_parameter_event_time", "by_parameter_change",
         "genome_simulated_genome", "genome_ceu", "realism_simulated_genome", "realism_ceu", "scan_both",
     }  # fmt: skip
     for path in drawn.figures.glob("*.png"):
@@ -199,7 +200,7 @@ def test_a_scan_needs_the_same_contigs(drawn, tmp_path):
 
     from popdl.config.study import load_study
     from popdl.outcomes import read_outcomes
-    from popdl.plots.figures import _scan
+    from popdl.plots.genome_figures import _scan
 
     outcomes = read_outcomes(drawn.folder, load_study(drawn.config))
     moved = {name: table.assign(contig="21") for name, table in outcomes.windows["ceu"].items()}
@@ -275,7 +276,7 @@ def test_a_contig_ends_with_the_last_window_that_has_something_to_show(ax):
 def test_a_scan_has_one_axis_and_calls_statistics_by_their_names(drawn, monkeypatch):
     from popdl.config.study import load_study
     from popdl.outcomes import read_outcomes
-    from popdl.plots import figures
+    from popdl.plots import genome_figures as figures
 
     axes = {}
 

@@ -119,7 +119,7 @@ def test_the_pages_of_studies_have_the_numbers_of_the_metrics(finished, tmp_path
     text = own.read_text()
     assert metrics["verdict"]["sentences"][0] in text and "| Their CNN |" in text
     linked = re.findall(r"\]\((\.\./.*?)\)", text)
-    assert len(linked) == 3, "the table, and two figures"
+    assert len(linked) == 4, "the table, and three figures"
     assert "It needs no files" in text
     for path in linked:
         assert (own.parent / path).stat().st_size > 500

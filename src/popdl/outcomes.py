@@ -13,10 +13,13 @@ from typing import Any
 import pandas as pd
 
 from popdl.config.study import Study
+from popdl.dataset import open_shards, read_parameters
 from popdl.errors import PopdlError
 from popdl.evaluation import read_predictions
 from popdl.layout import Results
 from popdl.priors import Prior
+from popdl.scaling import are_numbers
+from popdl.store import shard_paths
 
 __all__ = ["Outcomes", "read_outcomes", "searched_keys"]
 
@@ -75,6 +78,22 @@ class Outcomes:
         assert self.study.simulation is not None
         known = self.study.simulation.labels(self.study.simulation.with_constants(simulated.parameters))
         return {name: known[name] for name in self.targets if not math.isnan(known.get(name, math.nan))}
+
+    def baseline_predictions(self, name: str) -> pd.DataFrame:
+        """Test predictions of a baseline, with the rows of :attr:`test`."""
+        return read_predictions(self.results.baseline(name), self.metrics["targets"])
+
+    def test_parameters(self) -> tuple[pd.DataFrame, dict[str, list[str]]]:
+        """Every parameter of the test examples, in natural units, with the rows of :attr:`test`; and the words of choices among words.
+
+        Such a choice is the index of its word; one among numbers is the number.
+        """
+        shards = open_shards(shard_paths(self.results.dataset(0).parent))
+        names = list(shards[0].attributes["parameters"])
+        rows = self.test[self.best]["example"].to_numpy().astype(int)
+        choices: dict[str, list[str]] = shards[0].attributes["classes"]
+        words = {name: found for name, found in choices.items() if not are_numbers(found)}
+        return pd.DataFrame(read_parameters(shards, names)[rows], columns=names), words
 
 
 def read_outcomes(results: Path, study: Study) -> Outcomes:

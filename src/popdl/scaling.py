@@ -19,6 +19,7 @@ __all__ = [
     "SPLITS",
     "TargetScale",
     "TargetScaling",
+    "are_numbers",
     "circular_mean",
     "class_indices",
     "fit_scale",
@@ -353,7 +354,7 @@ def class_indices(values: np.ndarray, classes: Sequence[str], *, name: str) -> n
     words is already the index.
     """
     indices = {class_name: float(index) for index, class_name in enumerate(classes)}
-    if not all(_is_number(class_name) for class_name in classes):
+    if not are_numbers(classes):
         indices = {f"{index:g}": index for index in indices.values()}
     distinct, inverse = np.unique(values, return_inverse=True)
     try:
@@ -363,9 +364,9 @@ def class_indices(values: np.ndarray, classes: Sequence[str], *, name: str) -> n
     return np.array(found)[inverse]
 
 
-def _is_number(text: str) -> bool:
+def are_numbers(classes: Sequence[str]) -> bool:
+    """Whether all the choices are numbers: an example then has the number itself, else the index of the word."""
     try:
-        float(text)
+        return bool([float(name) for name in classes])
     except ValueError:
         return False
-    return True

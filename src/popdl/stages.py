@@ -16,5 +16,5 @@ STAGES = {
     "prediction": 1,
     "evaluation": 3,
     "windows": 1,
-    "report": 2,
+    "report": 3,
 }

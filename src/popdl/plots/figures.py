@@ -13,15 +13,13 @@ from matplotlib.axes import Axes
 
 from popdl.config.study import Study
 from popdl.dataset import open_shards, read_parameters
-from popdl.errors import PopdlError
 from popdl.outcomes import Outcomes, read_outcomes, searched_keys
+from popdl.plots.by_parameter import error_by_parameter, losses, parameter_panel
 from popdl.plots.calibration import coverage, reliability
-from popdl.plots.comparison import comparison_panel
-from popdl.plots.genome_track import genome_coordinates, genome_track, probability_track, statistic_track
+from popdl.plots.genome_figures import draw_genomes
 from popdl.plots.panels import COLUMNS, draw_panels
 from popdl.plots.parity import confusion, parity
 from popdl.plots.priors import prior, prior_bins
-from popdl.plots.realism import realism, realism_rows
 from popdl.plots.scores import scores
 from popdl.plots.search import search_panel
 from popdl.plots.size_history import (
@@ -32,7 +30,7 @@ from popdl.plots.size_history import (
     history_panel,
     history_table,
 )
-from popdl.plots.style import RC
+from popdl.plots.style import RC, axis_label
 from popdl.plots.training_curves import training_curves
 from popdl.priors import draw
 from popdl.seeds import generator
@@ -69,13 +67,8 @@ def make_figures(*, results: Path, study: Study, output: Path) -> None:
         _size_history(outcomes, output)
         _scores(outcomes, output)
         _calibration(outcomes, output)
-        for application in study.applications:
-            _genome(outcomes, application, output)
-            _realism(outcomes, application, output)
-        for application in outcomes.comparisons:
-            _comparison(outcomes, application, output)
-        for scan in study.scans:
-            _scan(outcomes, scan, output)
+        _by_parameter(outcomes, output)
+        draw_genomes(outcomes, output)
 
 
 def _priors(outcomes: Outcomes, output: Path) -> None:
@@ -250,129 +243,35 @@ def _calibration(outcomes: Outcomes, output: Path) -> None:
     draw_panels(targets, paint, output / "calibration", table=table, height=2.3, legend=True)
 
 
-def _genome(outcomes: Outcomes, application: str, output: Path) -> None:
-    def paint(target: str, ax: Axes) -> None:
-        _track(outcomes, application, target, ax)
-        if target != list(outcomes.targets)[-1]:
-            ax.set_xlabel("")
+def _by_parameter(outcomes: Outcomes, output: Path) -> None:
+    """The best network and the baseline that it was judged against."""
+    parameters, words = outcomes.test_parameters()
+    against = outcomes.metrics["verdict"].get("targets", {})
+    for target, described in outcomes.targets.items():
+        numbers = described["task"] == "regression"
+        names: list[str] = [*([target] if numbers else []), *(name for name in parameters.columns if name != target)]
+        models = {outcomes.best: outcomes.test[outcomes.best]}
+        if target in against:
+            models[against[target]["baseline"]] = outcomes.baseline_predictions(against[target]["baseline"])
+        table = error_by_parameter(
+            {name: parameters[name].to_numpy() for name in names},
+            {model: losses(predictions, target, described) for model, predictions in models.items()},
+            scenarios=outcomes.test[outcomes.best]["example"].to_numpy().astype(int)
+            // outcomes.study.source.replicates,
+            task=described["task"],
+            words=words,
+        )
 
-    path = output / f"genome_{application}"
-    windows = outcomes.windows[application][outcomes.best]
-    draw_panels(outcomes.targets, paint, path, table=windows, height=1.6, columns=1, legend=True)
-
-
-def _track(outcomes: Outcomes, application: str, target: str, ax: Axes) -> None:
-    """The predictions of the best network along a genome."""
-    described, windows = outcomes.targets[target], outcomes.windows[application][outcomes.best]
-    if described["task"] == "regression":
-        true = outcomes.true_values(application).get(target)
-        genome_track(windows, ax, target=target, described=described, true=true)
-    else:
-        probability_track(windows, ax, target=target, described=described)
-
-
-def _scan(outcomes: Outcomes, name: str, output: Path) -> None:
-    scan = outcomes.study.scans[name]
-    windows = {application: outcomes.windows[application][outcomes.best] for application in scan.applications}
-    _refuse_other_contigs(name, windows)
-    values = {
-        statistic: {application: _values(outcomes, application, statistic) for application in scan.applications}
-        for statistic in scan.statistics
-    }
-    tracks = {
-        f"{application} {target}": (application, target)
-        for target in outcomes.targets
-        for application in scan.applications
-    }
-    names = [*tracks, *scan.statistics]
-    ends = [
-        end
-        for table in windows.values()
-        for span in genome_coordinates(table, table["reason"] == "")[1].values()
-        for end in span
-    ]
-
-    def paint(panel: str, ax: Axes) -> None:
-        if panel in tracks:
-            application, target = tracks[panel]
-            _track(outcomes, application, target, ax)
-            ax.set_title(application)
-        else:
-            tables = values[panel]
-            levels = next(iter(tables.values())).filter(like="simulated_").iloc[0]
-            simulated = {float(str(level).removeprefix("simulated_")): value for level, value in levels.items()}
-            statistic_track(tables, ax, statistic=panel, simulated=simulated)
-        ax.set_xlim(min(ends), max(ends))  # the same in all panels, whatever is undefined in some
-        if panel != names[-1]:
-            ax.set_xlabel("")
-
-    numbers = pd.concat([table.assign(application=application) for application, table in windows.items()])
-    for statistic, tables in values.items():
-        column = pd.concat([table["value"] for table in tables.values()])
-        numbers[statistic] = column.to_numpy()
-    draw_panels(names, paint, output / f"scan_{name}", table=numbers, height=1.15, columns=1, legend=True)
-
-
-def _values(outcomes: Outcomes, application: str, statistic: str) -> pd.DataFrame:
-    """A statistic of all windows of an application, in their order: rows of ``realism.tsv``, missing where nothing is predicted."""
-    rows = outcomes.realism[application]
-    rows = rows[rows["statistic"] == statistic]
-    reasons = outcomes.windows[application][outcomes.best]["reason"].to_numpy()
-    return rows.assign(value=rows["value"].where(reasons == ""))
-
-
-def _refuse_other_contigs(name: str, windows: Mapping[str, pd.DataFrame]) -> None:
-    contigs = {application: list(table["contig"].unique()) for application, table in windows.items()}
-    first, *others = contigs
-    for other in others:
-        if contigs[other] != contigs[first]:
-            raise PopdlError(
-                f"scans.{name}: {other} has windows on {contigs[other]}, but {first} on {contigs[first]}; "
-                "draw together what lies on the same contigs."
+        def paint(name: str, ax: Axes, table: pd.DataFrame = table, described: Mapping[str, Any] = described) -> None:
+            unit = {"log": "log₁₀", "logit": "logit"}.get(described["scale"], described["unit"])
+            measure = axis_label("RMSE", unit) if described["task"] == "regression" else "Accuracy"
+            parameter_panel(
+                table[table["parameter"] == name],
+                ax,
+                name=outcomes.targets[name]["label"] if name in outcomes.targets else name,
+                measure=measure,
+                num_examples=len(parameters),
             )
 
-
-def _realism(outcomes: Outcomes, application: str, output: Path) -> None:
-    table = outcomes.realism[application]
-    if table.empty:
-        return
-    height = 1.1 + 0.17 * len(realism_rows(table))
-
-    def paint(name: str, ax: Axes) -> None:
-        realism(table, ax, title=name)
-
-    draw_panels(
-        {application: None},
-        paint,
-        output / f"realism_{application}",
-        table=table,
-        height=height,
-        columns=1,
-        legend=True,
-    )
-
-
-def _comparison(outcomes: Outcomes, application: str, output: Path) -> None:
-    compare = outcomes.study.applications[application].compare
-    assert compare is not None
-    table = outcomes.comparisons[application]
-    shown = {f"{scale:g}": bins for scale, bins in table[table["method"] == outcomes.best].groupby("scale")}
-    found = outcomes.correlations[application]
-    found = found[found["method"] == outcomes.best].set_index("scale")
-    finest = next(iter(shown))
-    ends = {f"{compare.target}_low": "low", f"{compare.target}_high": "high"}
-
-    def paint(name: str, ax: Axes) -> None:
-        row = found.loc[float(name)]
-        # Intervals are of single windows: those of a mean over several are not known.
-        intervals = outcomes.windows[application][outcomes.best].rename(columns=ends) if name == finest else None
-        words = f"n {row['bins']:.0f}; Pearson {row['pearson']:.2f}, of logarithms {row['pearson_log']:.2f}; Spearman {row['spearman']:.2f}"
-        comparison_panel(shown[name], ax, title=_kilobases(float(name)), words=words, intervals=intervals)
-        if name == list(shown)[-1]:
-            ax.set_xlabel(f"Position on contig {table['contig'].iloc[0]} (Mb)")
-
-    draw_panels(shown, paint, output / f"comparison_{application}", table=table, height=1.7, columns=1, legend=True)
-
-
-def _kilobases(scale: float) -> str:
-    return f"{scale / 1000:g} kb"
+        panels = dict.fromkeys(table["parameter"])
+        draw_panels(panels, paint, output / f"by_parameter_{target}", table=table, height=1.75, legend=True)

@@ -84,6 +84,7 @@ def _figures(one: Finished, table: Path) -> Iterator[tuple[str, str, str]]:
         "regression": "dots on the line are predictions that are right",
         "classification": "each row shows what became of the examples of one class",
     }
+    first = next(iter(one.metrics["targets"]))
     captions = {
         "baselines": (
             "Networks and baselines",
@@ -94,11 +95,17 @@ def _figures(one: Finished, table: Path) -> Iterator[tuple[str, str, str]]:
             "Truth and prediction",
             f"Truth and prediction of {best} on the test split: {'; '.join(truth[task] for task in sorted(tasks))}.",
         ),
+        f"by_parameter_{first}": (
+            "Errors by parameter",
+            f"Where {one.metrics['targets'][first]['label']} is predicted well and where badly: errors of {best} and of the strongest baseline on "
+            "test simulations that are alike in a parameter, with two standard errors to either side.",
+        ),
     }
     for name, (alternative, caption) in captions.items():
         figure = one.results.figures / f"{name}.png"
         if figure.is_file():
-            copied = table.parent / "images" / f"study_{one.study.study}_{name.partition('_')[0]}.png"
+            kind = next(kind for kind in ("baselines", "parity", "by_parameter") if name.startswith(kind))
+            copied = table.parent / "images" / f"study_{one.study.study}_{kind}.png"
             copied.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(figure, copied)
             yield copied.name, alternative, caption
