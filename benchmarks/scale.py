@@ -140,7 +140,14 @@ def run_step(options: argparse.Namespace) -> None:
 
         name = options.step.removeprefix("baseline ")
         paths = {"shards": shards, "splits": results.splits, "targets": results.targets}
-        fit_baseline(name, **paths, evaluation=study.evaluation, seed=study.seed, output=results.baseline(name))
+        fit_baseline(
+            name,
+            **paths,
+            evaluation=study.evaluation,
+            seed=study.seed,
+            output=results.baseline(name),
+            statistics=study.baseline_statistics,
+        )
 
 
 def measured(step: str, folder: Path, *, examples: int, options: argparse.Namespace) -> dict[str, float]:

@@ -15,13 +15,14 @@ from popdl.dataset import open_shards, read_array
 from popdl.errors import PopdlError
 from popdl.plugins import known, load
 from popdl.splits import make_splits, read_splits
+from popdl.statistics import chosen, names
 from popdl.store import write_shard
 
 NAMES = ["segregating_sites", "pi", *(f"sfs_{count}" for count in range(1, 8)), "h1"]
 NUM_EXAMPLES = 600
 
 
-def make_shards(folder, *, names=NAMES):
+def make_shards(folder, *, names=NAMES, h1_means_nothing=False):
     """Two shards whose spectra say all about `size`, and whose `h1` alone tells the kind; `noise` cannot be told."""
     generator = np.random.default_rng(1)
     size = 10 ** generator.uniform(3.5, 4.5, NUM_EXAMPLES)
@@ -30,6 +31,8 @@ def make_shards(folder, *, names=NAMES):
     h1 = kind + generator.normal(0, 0.1, NUM_EXAMPLES)
     statistics = np.column_stack([spectrum.sum(axis=1), size * 1e-8, spectrum, h1]).astype(float)[:, : len(names)]
     statistics[::50, 1] = np.nan
+    if h1_means_nothing:
+        statistics[:, -1] = 7
     parameters = np.column_stack([size, kind, generator.uniform(1, 2, NUM_EXAMPLES)]).astype(float)
     parameters[::40, 0] = np.nan  # missing targets
     paths = []
@@ -70,7 +73,7 @@ def data(tmp_path_factory):
     return folder, make_shards(folder)
 
 
-def fit(data, name, output, *, seed=5):
+def fit(data, name, output, *, seed=5, statistics=None):
     folder, shards = data
     fit_baseline(
         name,
@@ -80,6 +83,7 @@ def fit(data, name, output, *, seed=5):
         evaluation=Evaluation(),
         seed=seed,
         output=output,
+        statistics=statistics,
     )
     return pd.read_csv(output, sep="\t", na_values=".")
 
@@ -116,7 +120,7 @@ def test_windows_with_the_statistics_of_test_examples_get_their_predictions(data
     start = np.arange(len(test)) * 100
     names = open_shards(shards)[0].attributes["statistics"]
 
-    def windows(name, names):
+    def windows(name, names, *, read=None):
         attributes = {"statistics": names, "contigs": ["20"] * len(test), "reasons": reasons}
         arrays = {"statistics": statistics, "start": start, "end": start + 100}
         write_shard(tmp_path / name, kind="windows", arrays=arrays, attributes=attributes)
@@ -130,6 +134,7 @@ def test_windows_with_the_statistics_of_test_examples_get_their_predictions(data
             seed=5,
             windows=tmp_path / name,
             output=output,
+            statistics=read,
         )
         return pd.read_csv(output, sep="\t", na_values=".")
 
@@ -139,6 +144,10 @@ def test_windows_with_the_statistics_of_test_examples_get_their_predictions(data
     assert (table.loc[predicted, "kind"] == tables["ridge"].loc[predicted, "kind"]).all()
     assert (
         table.loc[~predicted, columns].isna().all(axis=None) and (table.loc[~predicted, "reason"] == "no sites").all()
+    )
+    limited = windows("limited", names, read=["sfs"]).loc[predicted, columns]
+    np.testing.assert_allclose(
+        limited, fit(data, "ridge", tmp_path / "fit.tsv", statistics=["sfs"])[columns][predicted]
     )
     with pytest.raises(PopdlError, match=r"other: its statistics are not those of the dataset"):
         windows("other", [*names[1:], "new"])
@@ -181,6 +190,39 @@ def test_the_same_seed_gives_the_same_bytes(data, name, tmp_path):
     with threadpool_limits(limits=2):  # whatever the number of threads
         fit(data, name, tmp_path / "b.tsv")
     assert (tmp_path / "a.tsv").read_bytes() == (tmp_path / "b.tsv").read_bytes()
+
+
+@pytest.mark.parametrize("name", known("baselines"))
+def test_a_statistic_that_baselines_do_not_read_changes_nothing(data, name, tmp_path):
+    folder = tmp_path / "other"
+    folder.mkdir()
+    other = folder, make_shards(folder, h1_means_nothing=True)
+    tables = []
+    for index, each in enumerate((data, other)):
+        tables.append(fit(each, name, tmp_path / f"{index}.tsv", statistics=["sfs", "pi"]))
+    assert (tmp_path / "0.tsv").read_bytes() == (tmp_path / "1.tsv").read_bytes()
+    if name != "prior_mean":
+        assert log_error(tables[0]) < 0.5 * tables[0]["size_true"].map(np.log10).std()
+        assert (tables[0]["kind"] == tables[0]["kind_true"]).mean() < 0.55, "h1 alone tells the kind"
+
+
+def test_names_and_how_they_begin():
+    assert chosen(NAMES, ["h1", "sfs"]) == [2, 3, 4, 5, 6, 7, 8, 9]
+    assert chosen(["sfs_1", "sfs_10", "sfs_1_2", "sfsx"], ["sfs_1"]) == [0, 2]
+    assert chosen(NAMES, ["pi", "sfs_7", "pi"]) == [1, 8]
+
+
+@pytest.mark.parametrize("beginning", ["read", "sfs_", "sf", "sfs_8", ""])
+def test_what_stands_for_no_statistic_is_refused(data, tmp_path, beginning):
+    message = f"baseline_statistics: no statistic is called '{beginning}' .*known: h1, pi, segregating_sites, sfs$"
+    with pytest.raises(PopdlError, match=message):
+        fit(data, "ridge", tmp_path / "out.tsv", statistics=["pi", beginning])
+    assert not (tmp_path / "out.tsv").exists()
+
+
+def test_what_baselines_need_is_there():
+    for name in known("baselines"):
+        chosen(names(10, derived=True), load("baselines", name, Baseline).needs)
 
 
 def test_ridge_without_a_spectrum_is_refused(tmp_path):

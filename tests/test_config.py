@@ -104,6 +104,12 @@ def write(folder: Path, text: str) -> Path:
         ("simulation.simulator", None, r"simulation\.simulator: this key is required; known: .*size_change"),
         ("simulation", [], r"simulation\.simulator: this key is required"),
         ("baselines", ["ridge_sf"], r"baselines: 'ridge_sf' is not known; did you mean 'ridge_sfs'\?"),
+        (
+            "baseline_statistics",
+            ["pi", "read"],
+            r"baseline_statistics: no statistic is called 'read' or read_…; known: .*, pi, r2, segregating_sites, sfs, ",
+        ),
+        ("baseline_statistics", [], r"baseline_statistics: .*at least 1"),
         ("study", "", r"study: .*matches the pattern"),
         ("study", "../elsewhere", r"study: .*matches the pattern.*\.\./elsewhere"),
         ("networks", {"a/b": {"name": "flagel"}}, r"networks\.a/b.*matches the pattern"),

@@ -14,6 +14,7 @@ import scipy.stats
 import yaml
 from two_populations import (  # noqa: F401 (fixtures)
     GROUPS,
+    HAPLOTYPES_OR_INDIVIDUALS,
     LENGTH,
     by_name,
     choose_genotypes,
@@ -38,7 +39,7 @@ def test_every_group_is_found_and_has_a_test() -> None:
     assert set(plugins.known(FOLDER)) == set(GROUPS)
 
 
-@pytest.mark.parametrize("name", GROUPS)
+@pytest.mark.parametrize("name", HAPLOTYPES_OR_INDIVIDUALS)
 @pytest.mark.parametrize("phased", [True, False])
 @pytest.mark.parametrize("num_sites", [0, 1, 2, 3])
 def test_hardly_any_site(name: str, phased: bool, num_sites: int, window, with_missing: np.ndarray) -> None:
@@ -53,7 +54,7 @@ def test_hardly_any_site(name: str, phased: bool, num_sites: int, window, with_m
                 assert not any(math.isnan(value) for value in values.values())
 
 
-@pytest.mark.parametrize("name", GROUPS)
+@pytest.mark.parametrize("name", HAPLOTYPES_OR_INDIVIDUALS)
 def test_the_order_of_haplotypes_is_irrelevant(name: str, genotypes: np.ndarray, window) -> None:
     random = np.random.default_rng(2)
     part, diploid = group(name), group(name, phased=False)

@@ -190,6 +190,7 @@ def test_what_must_be_known_stands_beside_the_figures(finished, tmp_path):
         {**FIGURES[2], "value": 0.999, "remark": "Of the best of ten."},
     ]
     values = yaml.safe_load(study_text(made_up)) | {"published": figures, "remark": "Baselines see more."}
+    values["baseline_statistics"] = ["pi", "sfs"]
     values["simulation"]["recombination_rate"] = {"map": "resources/map.txt.gz", "build": "GRCh37"}
     values["splits"] = values["splits"] | {
         "file": "resources/splits.tsv",
@@ -209,6 +210,7 @@ def test_what_must_be_known_stands_beside_the_figures(finished, tmp_path):
         assert metrics["verdict"]["sentences"][0] in text and ("Baselines see more." in text) == (
             metrics["verdict"]["outcome"] != "better" or text is page
         )
+        assert "Of the summary statistics, baselines read pi, sfs and no others." in text
     assert "It reads `resources/map.txt.gz` and `resources/splits.tsv`: [where from]" in page
 
 

@@ -39,7 +39,7 @@ def bare(tmp_path_factory):
     targets = {"recent_size": {"scale": "log", "label": HOSTILE, "unit": HOSTILE}}
     return make(
         tmp_path_factory.mktemp("bare"), errors=errors, classification=False, applications=False,
-        targets=targets, description=HOSTILE,
+        targets=targets, description=HOSTILE, baseline_statistics=["pi", "sfs"],
     )  # fmt: skip
 
 
@@ -150,6 +150,13 @@ def test_a_losing_network_says_so_before_anything_else(bare):
     assert "Worse than a baseline" in text and "worse than the best baseline" in text
     assert text.index("worse than the best baseline") < text.index("R²")
     assert "beats the best baseline" not in text
+
+
+def test_what_baselines_may_not_read_stands_beside_the_verdict(whole, bare):
+    text = words(bare)
+    limited = text.index("Of the summary statistics, baselines read pi, sfs and no others.")
+    assert text.index("worse than the best baseline") < limited < text.index("R²")
+    assert "Of the summary statistics" not in words(whole)
 
 
 def test_a_missing_figure_is_named(whole, tmp_path):

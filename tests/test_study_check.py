@@ -150,6 +150,14 @@ def test_everything_wrong_with_options_is_said_at_once(root, tmp_path, capfd):
         assert found.count(line) == 1, line
 
 
+def test_a_baseline_that_may_not_read_what_it_needs_is_refused(root):
+    values = yaml.safe_load((root / "config/test.yaml").read_text())
+    values |= {"baselines": ["prior_mean", "ridge_sfs"], "baseline_statistics": ["pi", "r2"]}
+    (problem,) = check_study(build_study(values), config_only=True)
+    assert problem.startswith("baselines: ridge_sfs needs the statistics sfs; name them in `baseline_statistics`")
+    assert check_study(build_study(values | {"baseline_statistics": ["pi", "sfs"]}), config_only=True) == []
+
+
 def test_what_a_config_says_as_a_whole_stands_under_its_own_key(root):
     values = yaml.safe_load((root / "config/test.yaml").read_text())
     values["targets"] = {"recent_sise": {}, "event_tim": {}}

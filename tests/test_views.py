@@ -14,7 +14,7 @@ from scipy import stats
 from popdl.config.encoding import Encoding
 from popdl.encoding import Encoder
 from popdl.transforms._base import Examples, Form
-from popdl.transforms._uniforms import uniforms
+from popdl.uniforms import uniforms
 
 TETRAPLOID = replace(FORM, ploidy=4)
 TWO = replace(FORM, populations=(6, 2))

@@ -194,6 +194,16 @@ def test_learning_rate_retrains_and_nothing_more(root: Path, finished: Path, con
     assert not {"simulate_shard", "encode_shard", "split", "fit_baseline", "encode_windows"} & set(jobs)
 
 
+def test_other_statistics_refit_baselines_and_train_nothing(
+    root: Path, finished: Path, config: Path, tmp_path: Path
+) -> None:
+    fewer = changed(config, tmp_path / "fewer.yaml", baseline_statistics=["pi", "sfs"])
+    run = snakemake(root, finished, fewer, "--dry-run")
+    jobs = planned(run.stdout + run.stderr)
+    assert jobs["fit_baseline"] == len(load_study(config).baselines)
+    assert not {"simulate_shard", "encode_shard", "split", "train", "predict_test", "encode_windows"} & set(jobs)
+
+
 def test_another_study_touches_nothing(root: Path, finished: Path, config: Path, tmp_path: Path) -> None:
     other = changed(config, tmp_path / "other.yaml")
     other.write_text(other.read_text().replace("study: test", "study: other"))

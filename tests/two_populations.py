@@ -17,7 +17,10 @@ GROUPS = {
     "haplotype_stretches": {},
     "recombination": {},
     "between_populations": {"populations": POPULATIONS},
+    "read_linkage": {"coverage": 25, "ploidy": 2},
 }
+HAPLOTYPES_OR_INDIVIDUALS = [name for name in GROUPS if name != "read_linkage"]
+"""Groups with the option ``phased``, which look at the same alleles whatever their order."""
 
 
 def simulate(seed: int, *, split: float = 2000, **changes) -> tuple[np.ndarray, np.ndarray]:

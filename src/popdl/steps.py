@@ -285,6 +285,7 @@ def evaluate(study: Study, results: Results) -> None:
             evaluation=study.evaluation,
             seed=study.seed,
             output=results.baseline(baseline),
+            statistics=study.baseline_statistics,
         )
     score(
         networks={name: (results.test_predictions(name), results.model(name)) for name in names},
@@ -351,6 +352,7 @@ def _compare_with_map(study: Study, results: Results, name: str) -> None:
             seed=study.seed,
             windows=folder / "windows.zarr",
             output=folder / "baselines" / f"{baseline_name(baseline)}.windows.tsv",
+            statistics=study.baseline_statistics,
         )
     methods = {name: name for name in predictors(study, results)}
     methods |= {baseline: f"baselines/{baseline_name(baseline)}" for baseline in study.baselines}

@@ -307,9 +307,14 @@ def _check_start(study: Study, key: str) -> list[str]:
 def _check_baselines(study: Study) -> list[str]:
     from popdl.baselines._base import Baseline
 
+    problems = []
     for name in study.baselines:
-        plugins.load("baselines", name, Baseline)
-    return []
+        needs = plugins.load("baselines", name, Baseline).needs
+        if study.baseline_statistics is not None and not set(needs) <= set(study.baseline_statistics):
+            problems.append(
+                f"baselines: {name} needs the statistics {', '.join(needs)}; name them in `baseline_statistics`, or leave {name} out"
+            )
+    return problems
 
 
 def _check_one_draw(study: Study) -> list[str]:

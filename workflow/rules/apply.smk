@@ -141,6 +141,7 @@ rule apply_baseline:
         mem_mb=8000,
         runtime=120,
     params:
+        **BASELINE_STATISTICS,
         num_shards=len(SHARDS),
         name=lambda wildcards: BASELINES[wildcards.baseline],
         evaluation=section("evaluation"),

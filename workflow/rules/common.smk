@@ -102,6 +102,12 @@ BASELINES = {
     for name in config.get("baselines", ["prior_mean", "ridge_sfs", "boosted_trees"])
 }
 STATISTICS = in_any_order(config.get("statistics", []))
+# The statistics that baselines read. A param only where they are limited: all of them is what older results were made with.
+BASELINE_STATISTICS = (
+    {"statistics": config["baseline_statistics"]}
+    if config.get("baseline_statistics")
+    else {}
+)
 APPLICATIONS = list(config.get("applications", {}))
 
 

@@ -178,6 +178,7 @@ rule fit_baseline:
         mem_mb=8000,
         runtime=120,
     params:
+        **BASELINE_STATISTICS,
         num_shards=len(SHARDS),
         name=lambda wildcards: BASELINES[wildcards.baseline],
         evaluation=section("evaluation"),

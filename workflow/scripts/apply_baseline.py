@@ -21,4 +21,5 @@ with step(snakemake.log[0]):
         seed=snakemake.params.seed,
         windows=Path(snakemake.input.windows),
         output=Path(snakemake.output[0]),
+        statistics=snakemake.params.get("statistics"),
     )

@@ -20,4 +20,5 @@ with step(snakemake.log[0]):
         evaluation=validate(Evaluation, snakemake.params.evaluation, where="evaluation"),
         seed=snakemake.params.seed,
         output=Path(snakemake.output[0]),
+        statistics=snakemake.params.get("statistics"),
     )

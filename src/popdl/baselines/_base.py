@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from popdl.intervals import half_width
 from popdl.scaling import SPLITS, TargetScale, TargetScaling, turns_around
 from popdl.seeds import generator
 from popdl.splits import read_splits
+from popdl.statistics import chosen
 from popdl.store import read_shard
 
 __all__ = ["Baseline", "Predictor", "apply_baseline", "fit_baseline"]
@@ -33,6 +35,9 @@ class Baseline:
 
     A subclass defines both methods below. Neither sees the test split, nor an example whose target is missing.
     """
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Statistics without which it cannot be fitted, as ``baseline_statistics`` would name them."""
 
     def fit_regression(
         self, statistics: np.ndarray, values: np.ndarray, *, names: Sequence[str], generator: np.random.Generator
@@ -88,6 +93,7 @@ def fit_baseline(
     evaluation: Evaluation,
     seed: int,
     output: Path,
+    statistics: Sequence[str] | None = None,
 ) -> None:
     """Fit a baseline to the training split, set its intervals on the validation split, and predict the test split.
 
@@ -106,8 +112,23 @@ def fit_baseline(
     output
         TSV with the same columns as the networks' predictions: ``example``, and for each target ``<t>_true``, ``<t>`` and
         ``<t>_low``, ``<t>_high`` in natural units, or ``<t>_p_<class>``.
+    statistics
+        What it reads, as the config's ``baseline_statistics`` says it (None: all statistics).
+
+    Raises
+    ------
+    PopdlError
+        If the dataset has no such statistics.
     """
-    fitted = _Fitted(name, shards=shards, splits=splits, targets=targets, evaluation=evaluation, seed=seed)
+    fitted = _Fitted(
+        name,
+        shards=shards,
+        splits=splits,
+        targets=targets,
+        evaluation=evaluation,
+        seed=seed,
+        statistics=statistics,
+    )
     test = fitted.parts["test"]
     table = pd.DataFrame({"example": fitted.rows[test], **fitted.columns(fitted.statistics[test], fitted.values[test])})
     write_table(output, table)
@@ -123,12 +144,13 @@ def apply_baseline(
     seed: int,
     windows: Path,
     output: Path,
+    statistics: Sequence[str] | None = None,
 ) -> None:
     """Fit a baseline as :func:`fit_baseline` does, and predict the windows of a genome.
 
     Parameters
     ----------
-    name, shards, splits, targets, evaluation, seed
+    name, shards, splits, targets, evaluation, seed, statistics
         As in :func:`fit_baseline`.
     windows
         Encoded shard of kind ``windows``.
@@ -141,14 +163,22 @@ def apply_baseline(
     PopdlError
         If the windows have other statistics than the dataset.
     """
-    fitted = _Fitted(name, shards=shards, splits=splits, targets=targets, evaluation=evaluation, seed=seed)
+    fitted = _Fitted(
+        name,
+        shards=shards,
+        splits=splits,
+        targets=targets,
+        evaluation=evaluation,
+        seed=seed,
+        statistics=statistics,
+    )
     shard = read_shard(windows, kind="windows")
-    if list(shard.attributes["statistics"]) != fitted.names:
+    if list(shard.attributes["statistics"]) != fitted.all_names:
         raise PopdlError(f"{windows}: its statistics are not those of the dataset; encode the windows anew.")
     reasons = np.array(shard.attributes["reasons"], dtype=object)
     rows = np.flatnonzero(reasons == "")
     table = pd.DataFrame({"contig": shard.attributes["contigs"], "start": shard["start"], "end": shard["end"]})
-    table = table.join(pd.DataFrame(fitted.columns(shard["statistics"][rows]), index=rows))
+    table = table.join(pd.DataFrame(fitted.columns(fitted.read(shard["statistics"][rows])), index=rows))
     table["reason"] = [reason or None for reason in reasons]
     write_table(output, table)
 
@@ -157,15 +187,25 @@ class _Fitted:
     """A baseline that has learned every target from the training split, with intervals from the validation split."""
 
     def __init__(
-        self, name: str, *, shards: Sequence[Path], splits: Path, targets: Path, evaluation: Evaluation, seed: int
+        self,
+        name: str,
+        *,
+        shards: Sequence[Path],
+        splits: Path,
+        targets: Path,
+        evaluation: Evaluation,
+        seed: int,
+        statistics: Sequence[str] | None,
     ) -> None:
         baseline = plugins.load("baselines", name, Baseline)()
         opened = open_shards(shards)
-        self.names = list(opened[0].attributes["statistics"])
+        self.all_names = list(opened[0].attributes["statistics"])
+        self.places = range(len(self.all_names)) if statistics is None else _places(self.all_names, statistics)
+        self.names = [self.all_names[place] for place in self.places]
         self.scaling = TargetScaling.read(targets)
         # Read in the order of the splits, which are then slices: there is one copy of the statistics.
         self.rows, self.parts = _by_split(read_splits(splits)["split"])
-        self.statistics = read_array(opened, "statistics", self.rows)
+        self.statistics = self.read(read_array(opened, "statistics", self.rows))
         self.values = self.scaling.to_network(read_parameters(opened, self.scaling.names)[self.rows])
         self.predictors: dict[str, Predictor] = {}
         self.half_widths: dict[str, float] = {}
@@ -175,6 +215,10 @@ class _Fitted:
                 # Keyed by name: leaving out another target or baseline changes nothing here.
                 random = generator(seed, "baselines", zlib.crc32(f"{name}/{target}".encode()))
                 self._fit(baseline, index, target, scale, random, evaluation)
+
+    def read(self, statistics: np.ndarray) -> np.ndarray:
+        """What the baseline reads of rows of all statistics."""
+        return statistics if self.names == self.all_names else statistics.take(self.places, axis=1)
 
     def _fit(
         self,
@@ -218,6 +262,14 @@ class _Fitted:
                     else _number_columns(target, scale, predicted, self.half_widths[target])
                 )
         return columns
+
+
+def _places(names: Sequence[str], statistics: Sequence[str]) -> Sequence[int]:
+    """Where the statistics that a baseline reads are among all."""
+    try:
+        return chosen(names, statistics)
+    except PopdlError as error:
+        raise PopdlError(f"baseline_statistics: {error}") from None
 
 
 def _by_split(split: pd.Series) -> tuple[np.ndarray, dict[str, slice]]:

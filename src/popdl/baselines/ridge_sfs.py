@@ -17,6 +17,8 @@ __all__ = ["RidgeSfs"]
 class RidgeSfs(Baseline):
     """Ridge regression (Hoerl & Kennard 1970), or multinomial logistic regression, on the standardised log(1 + counts)."""
 
+    needs = ("sfs",)
+
     def fit_regression(
         self, statistics: np.ndarray, values: np.ndarray, *, names: Sequence[str], generator: np.random.Generator
     ) -> Predictor:
@@ -46,7 +48,7 @@ class _Spectrum:
         if not self.columns:
             raise PopdlError(
                 f"ridge_sfs needs the site-frequency spectrum, but the statistics are {', '.join(names)}; "
-                "leave ridge_sfs out of `baselines:`, or encode the dataset anew."
+                "leave ridge_sfs out of `baselines`, or put sfs into `baseline_statistics`."
             )
         self.scaler = StandardScaler()
         for rows in parts(statistics):

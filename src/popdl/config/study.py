@@ -24,6 +24,7 @@ from popdl.formats._base import Importer
 from popdl.layout import baseline_name
 from popdl.simulators._base import Simulator
 from popdl.statistics import _base as statistics
+from popdl.statistics import chosen as chosen_statistics
 from popdl.statistics import names as statistics_names
 
 __all__ = [
@@ -93,6 +94,8 @@ class Study(Section):
     """Which settings are tried before networks are trained."""
     baselines: list[str] = ["prior_mean", "ridge_sfs", "boosted_trees"]
     """Classical methods that are fitted to the same splits."""
+    baseline_statistics: list[str] | None = Field(default=None, min_length=1)
+    """The statistics that baselines read: names, or how names begin up to a `_`, so that `r2` stands for all of `r2_…` (null: all). For a fair comparison where networks are shown less than the genotypes that statistics are computed from, such as reads."""
     evaluation: Evaluation = Evaluation()
     """How predictions are judged."""
     applications: dict[Name, Application] = {}
@@ -123,7 +126,7 @@ class Study(Section):
         files = [baseline_name(name) for name in self.baselines]
         if twice := [name for name in files if files.count(name) > 1]:
             problems.append(f"baselines: two of them would write the file {twice[0]}.tsv; leave one out, or rename it")
-        problems += self._statistics_problems()
+        problems += [*self._statistics_problems(), *self._baseline_statistics_problems()]
         problems += published_problems(
             self.published, targets=self.targets, networks=self.networks, baselines=self.baselines
         )
@@ -176,6 +179,16 @@ class Study(Section):
             name = entry if isinstance(entry, str) else entry["name"]
             problems += [f"statistics.{name}.{problem}" for problem in group.problems(self)]
         return problems
+
+    def _baseline_statistics_problems(self) -> list[str]:
+        known = None if self.baseline_statistics is None else self._statistics_known()
+        if self.baseline_statistics is None or known is None:
+            return []
+        try:
+            chosen_statistics(known, self.baseline_statistics)
+        except PopdlError as error:
+            return [f"baseline_statistics: {error}"]
+        return []
 
     def _statistics_known(self) -> list[str] | None:
         """Names of the statistics of every window; None if `statistics` is not valid."""

@@ -24,7 +24,7 @@ from popdl.report.bookkeeping import (
 )
 from popdl.report.published import published_table
 from popdl.report.runs import replicates_table, search_tables, searched_data
-from popdl.report.wording import Figure, badge, count, measured, number, uncertainty
+from popdl.report.wording import Figure, badge, baselines_read, count, measured, number, uncertainty
 
 __all__ = ["write_report"]
 
@@ -60,6 +60,7 @@ def write_report(*, results: Path, study: Study, output: Path) -> None:
         question=question(outcomes),
         verdict=outcomes.metrics["verdict"],
         measured=measured,
+        baselines_read=baselines_read(study.baseline_statistics),
         verdict_badge=badge(outcomes.metrics["verdict"]["outcome"]),
         quality=quality(outcomes),
         trust=trust(outcomes),

@@ -12,7 +12,7 @@ from popdl.config.study import Study, study_values
 from popdl.files import write_text
 from popdl.layout import Results
 from popdl.report.published import Score, published_table
-from popdl.report.wording import measured, uncertainty
+from popdl.report.wording import baselines_read, measured, uncertainty
 
 __all__ = ["WRITTEN", "Finished", "against_published", "in_words", "score_text", "target_label", "write_study_page"]
 
@@ -57,7 +57,8 @@ def _page(one: Finished, table: Path) -> Iterator[str]:
         yield f"![{alternative}](../images/{name})\n"
         yield f"*{caption}*\n"
     yield "## What came out\n"
-    yield from (f"* {sentence}" for sentence in filter(None, [*verdict, study.remark]))
+    told = [*verdict, baselines_read(study.baseline_statistics), study.remark]
+    yield from (f"* {sentence}" for sentence in filter(None, told))
     yield f"* {one.metrics['num_test_examples']:,} test examples, scored once. [All studies](../{table.name})"
     yield ""
     if study.published:
@@ -141,9 +142,10 @@ def in_words(finished: Sequence[Finished], pages: str) -> Iterator[str]:
         verdict = one.metrics["verdict"]
         overall, *of_targets = verdict["sentences"]
         told = of_targets if len(of_targets) == 1 else [overall]
-        if verdict["outcome"] != "better" and one.study.remark:
+        told.append(baselines_read(one.study.baseline_statistics))
+        if verdict["outcome"] != "better":
             told.append(one.study.remark)
-        yield f"* [{one.study.study}]({pages}/{one.study.study}.md): {' '.join(told)}"
+        yield f"* [{one.study.study}]({pages}/{one.study.study}.md): {' '.join(filter(None, told))}"
     yield ""
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from popdl.plots import style
 
-__all__ = ["Badge", "Figure", "badge", "count", "length", "measured", "number", "span", "uncertainty"]
+__all__ = ["Badge", "Figure", "badge", "baselines_read", "count", "length", "measured", "number", "span", "uncertainty"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,11 @@ def badge(outcome: str) -> Badge:
         "cannot be said": Badge("warn", "Too few test scenarios to say"),
         "not compared": Badge("warn", "Not compared with any baseline"),
     }[outcome]
+
+
+def baselines_read(statistics: Sequence[str] | None) -> str:
+    """The sentence that names what baselines read, as the config's ``baseline_statistics`` says it; empty where they read everything."""
+    return f"Of the summary statistics, baselines read {', '.join(statistics)} and no others." if statistics else ""
 
 
 def number(value: float | None) -> str:

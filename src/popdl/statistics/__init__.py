@@ -5,17 +5,19 @@ Every study has the standard ones. A study can add groups (`statistics:` in its 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
+from popdl.config.base import suggestion
 from popdl.errors import PopdlError
 from popdl.statistics import linkage, spectrum
 from popdl.statistics._base import Statistic
 from popdl.statistics._counts import allele_counts
 from popdl.statistics.haplotypes import haplotype_statistics
 
-__all__ = ["compute", "names"]
+__all__ = ["chosen", "compute", "names"]
 
 
 def names(num_haplotypes: int, *, derived: bool, groups: Sequence[Statistic] = ()) -> list[str]:
@@ -40,17 +42,12 @@ def names(num_haplotypes: int, *, derived: bool, groups: Sequence[Statistic] = (
     PopdlError
         If two statistics have the same name.
     """
-    edges = spectrum.bin_edges(num_haplotypes, derived=derived)
-    bins = [
-        f"sfs_{low}" if low == high else f"sfs_{low}_{high}"
-        for low, high in zip(edges[:-1], edges[1:] - 1, strict=True)
-    ]
     found = [
         "segregating_sites",
         "pi",
         "wattersons_theta",
         "tajimas_d",
-        *bins,
+        *spectrum.bin_names(num_haplotypes, derived=derived),
         "h1",
         "h12",
         "h2_h1",
@@ -65,6 +62,37 @@ def names(num_haplotypes: int, *, derived: bool, groups: Sequence[Statistic] = (
     if twice:
         raise PopdlError(f"statistics: {twice[0]!r} is the name of two statistics; rename one, or leave one group out.")
     return found
+
+
+def chosen(names: Sequence[str], beginnings: Sequence[str]) -> list[int]:
+    """Which statistics are meant.
+
+    Parameters
+    ----------
+    names
+        Names of all statistics.
+    beginnings
+        Names, or how names begin up to a ``_``: ``r2`` stands for ``r2``, ``r2_0.01``, ``r2_rank_1``, …
+
+    Returns
+    -------
+    list of int
+        Places in ``names``, in order.
+
+    Raises
+    ------
+    PopdlError
+        If one of them stands for nothing.
+    """
+    meant: set[int] = set()
+    for beginning in beginnings:
+        found = [place for place, name in enumerate(names) if f"{name}_".startswith(f"{beginning}_")]
+        if not found:
+            heads = Counter(name.partition("_")[0] for name in names)
+            known = {name if heads[head := name.partition("_")[0]] == 1 else head for name in names}
+            raise PopdlError(f"no statistic is called {beginning!r} or {beginning}_…; {suggestion(beginning, known)}")
+        meant.update(found)
+    return sorted(meant)
 
 
 def compute(

@@ -1,14 +1,14 @@
 """Pairs of sites and pairs of haplotypes: linkage and distance, each from a few matrix products.
 
-The products are sums of small whole numbers in float32, which are exact below 2²⁴: the outcome depends neither on the number
-of threads nor on the order of the haplotypes.
+The products are sums of whole numbers, which are exact: of small ones in float32, below 2²⁴, of larger ones in float64, below 2⁵³. The
+outcome depends neither on the number of threads nor on the order of the haplotypes.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["distances", "dosages", "four_gametes", "max_omega", "pairs", "r2_matrix"]
+__all__ = ["distances", "dosages", "four_gametes", "max_omega", "means_by_bin", "pairs", "r2_matrix"]
 
 
 def dosages(genotypes: np.ndarray) -> np.ndarray:
@@ -37,8 +37,9 @@ def r2_matrix(genotypes: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    genotypes : ndarray of shape (num_sites, num_samples), dtype=int8
-        0 and 1 of haplotypes or 0, 1 and 2 of individuals; −1 for missing. A pair is judged on the samples known at both.
+    genotypes : ndarray of shape (num_sites, num_samples), dtype=int8 or int32
+        0 and 1 of haplotypes, 0, 1 and 2 of individuals, or larger whole numbers, such as shares of reads in parts of a million; −1 for
+        missing. A pair is judged on the samples known at both.
 
     Returns
     -------
@@ -46,14 +47,15 @@ def r2_matrix(genotypes: np.ndarray) -> np.ndarray:
         NaN where one of the two does not vary.
     """
     known = genotypes >= 0
-    values = np.where(known, genotypes, 0).astype(np.float32)
+    exact: type[np.floating] = np.float32 if genotypes.dtype == np.int8 else np.float64
+    values = np.where(known, genotypes, 0).astype(exact)
     products = (values @ values.T).astype(np.float64)
     if known.all():
         n: np.ndarray | float = float(genotypes.shape[1])
         sums = values.sum(axis=1, dtype=np.float64)[:, np.newaxis]
         squares = (values**2).sum(axis=1, dtype=np.float64)[:, np.newaxis]
     else:
-        weights = known.astype(np.float32)
+        weights = known.astype(exact)
         n = (weights @ weights.T).astype(np.float64)
         sums = (values @ weights.T).astype(np.float64)
         squares = (values**2 @ weights.T).astype(np.float64)
@@ -61,6 +63,29 @@ def r2_matrix(genotypes: np.ndarray) -> np.ndarray:
     denominator = variances * variances.T
     covariances = n * products - sums * sums.T
     return np.divide(covariances**2, denominator, out=np.full(products.shape, np.nan), where=denominator > 0)
+
+
+def means_by_bin(values: np.ndarray, bins: np.ndarray, num_bins: int) -> np.ndarray:
+    """Mean of the values in each bin.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n,)
+        NaN where undefined, which is left out.
+    bins : ndarray of shape (n,), dtype=int64
+        Bin of each value.
+    num_bins
+        Number of bins.
+
+    Returns
+    -------
+    ndarray of shape (num_bins,), dtype=float64
+        NaN for a bin without values.
+    """
+    defined = ~np.isnan(values)
+    counts = np.bincount(bins, weights=defined, minlength=num_bins)
+    sums = np.bincount(bins, weights=np.where(defined, values, 0), minlength=num_bins)
+    return np.divide(sums, counts, out=np.full(num_bins, np.nan), where=counts > 0)
 
 
 def four_gametes(haplotypes: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from popdl.statistics._counts import allele_counts, row_sums
+from popdl.statistics._pairs import means_by_bin
 
 __all__ = ["EDGES", "linkage_by_distance"]
 
@@ -38,11 +39,10 @@ def linkage_by_distance(genotypes: np.ndarray, positions: np.ndarray, *, sequenc
         NaN for a bin without pairs.
     """
     num_bins = len(EDGES) - 1
-    means = np.full(num_bins, np.nan)
     ones, called = allele_counts(genotypes)
     common = np.flatnonzero(np.minimum(ones, called - ones) / np.maximum(called, 1) >= MIN_FREQUENCY)
     if len(common) < 2:
-        return means
+        return np.full(num_bins, np.nan)
     positions = positions[common]
     anchors = np.unique(np.linspace(0, len(common) - 1, min(MAX_PAIRS, len(common))).astype(int))
     edges = np.array(EDGES) * sequence_length
@@ -51,12 +51,7 @@ def linkage_by_distance(genotypes: np.ndarray, positions: np.ndarray, *, sequenc
     partners = np.minimum(partners, len(common) - 1)
     inside &= positions[partners] - positions[anchors] < edges[1:, np.newaxis]
     bins, columns = np.nonzero(inside)
-    r2 = _r2(genotypes, common[anchors[columns]], common[partners[bins, columns]])
-    defined = ~np.isnan(r2)
-    counts = np.bincount(bins[defined], minlength=num_bins)
-    sums = np.bincount(bins[defined], weights=r2[defined], minlength=num_bins)
-    means[counts > 0] = sums[counts > 0] / counts[counts > 0]
-    return means
+    return means_by_bin(_r2(genotypes, common[anchors[columns]], common[partners[bins, columns]]), bins, num_bins)
 
 
 def _r2(genotypes: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -10,7 +10,14 @@ import math
 
 import numpy as np
 
-__all__ = ["bin_edges", "pairwise_differences", "site_frequency_spectrum", "tajimas_d", "wattersons_estimate"]
+__all__ = [
+    "bin_edges",
+    "bin_names",
+    "pairwise_differences",
+    "site_frequency_spectrum",
+    "tajimas_d",
+    "wattersons_estimate",
+]
 
 MAX_BINS = 50
 """Bins of the spectrum at most: few enough for a linear model on a few thousand simulations."""
@@ -87,6 +94,13 @@ def bin_edges(num_haplotypes: int, *, derived: bool) -> np.ndarray:
     low = _growing(num_haplotypes // 2, MAX_BINS // 2)[:-1]
     high = num_haplotypes - low[::-1] + 1
     return np.concatenate([low, high])
+
+
+def bin_names(num_haplotypes: int, *, derived: bool) -> list[str]:
+    """Names of the bins: ``sfs_3`` for allele count 3, ``sfs_10_12`` for counts 10 to 12."""
+    edges = bin_edges(num_haplotypes, derived=derived)
+    ends = zip(edges[:-1], edges[1:] - 1, strict=True)
+    return [f"sfs_{low}" if low == high else f"sfs_{low}_{high}" for low, high in ends]
 
 
 def site_frequency_spectrum(ones: np.ndarray, called: np.ndarray, *, num_haplotypes: int, derived: bool) -> np.ndarray:

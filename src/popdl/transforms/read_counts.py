@@ -8,18 +8,14 @@ calls that shall stay as they are, list ``genotypes`` for prediction.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import numpy as np
-import torch
 from pydantic import Field
-from scipy.special import pdtr
-from torch import Generator, Tensor
+from torch import Generator
 
+from popdl.reads import Reads
 from popdl.transforms._base import Examples, Form, Transform
 from popdl.transforms._operations import count_by_individual, with_frequencies
-from popdl.transforms._uniforms import uniforms
 
 __all__ = ["ReadCounts"]
 
@@ -37,7 +33,7 @@ class ReadCounts(Transform):
     def __init__(self, settings: Any, form: Form) -> None:
         super().__init__(settings, form)
         form.need_individuals()
-        self.table = _cumulative(settings.coverage, form.ploidy)
+        self.reads = Reads(coverage=settings.coverage, ploidy=form.ploidy)
 
     @property
     def after(self) -> Form:
@@ -45,34 +41,4 @@ class ReadCounts(Transform):
 
     def __call__(self, examples: Examples, generator: Generator | None) -> Examples:
         ones, called = count_by_individual(examples.genotypes, self.form.ploidy)
-        size = self.form.ploidy + 1
-        content = ones + called * size
-        chance = uniforms(content, examples.mask, number=2, generator=generator)
-        self.table = self.table.to(content.device)  # once
-        # A Poisson number of reads of which a binomial number shows a 1: two independent Poisson numbers.
-        reads = _poisson(self.table, torch.stack([content, called - ones + called * size]), chance)
-        return with_frequencies(examples, reads[0], reads.sum(dim=0))
-
-
-def _cumulative(coverage: float, ploidy: int) -> Tensor:
-    """Distribution functions of the number of reads of an allele.
-
-    Returns
-    -------
-    Tensor of shape ((ploidy + 1)², num_counts), dtype=float64
-        In row ``copies + called · (ploidy + 1)``: the chance of at most 0, 1, 2, … reads where ``copies`` of the ``called``
-        chromosomes of an individual carry the allele; the rest of its chromosomes is taken to be like those.
-    """
-    called, copies = np.divmod(np.arange((ploidy + 1) ** 2), ploidy + 1)
-    rates = coverage * np.minimum(copies, called) / np.maximum(called, 1)
-    num_counts = math.ceil(coverage + 12 * math.sqrt(coverage) + 40)  # what lies beyond is below the rounding of 1
-    return torch.from_numpy(pdtr(np.arange(num_counts), rates[:, np.newaxis]))
-
-
-def _poisson(table: Tensor, rows: Tensor, chance: Tensor) -> Tensor:
-    """Invert the distribution function in the row of each cell at a uniform number, shape and dtype of ``rows``."""
-    num_rows, num_counts = table.shape
-    # One search in all rows at once: row r lies between r and r + 1.
-    steps = (table + torch.arange(num_rows, device=table.device).unsqueeze(1)).flatten()
-    found = torch.searchsorted(steps, (rows + chance).contiguous(), right=True) - rows * num_counts
-    return found.clamp(0, num_counts - 1)
+        return with_frequencies(examples, *self.reads(ones, called, examples.mask, generator=generator))

@@ -7,11 +7,19 @@ from itertools import pairwise
 import numpy as np
 
 from popdl.statistics._counts import allele_counts
-from popdl.statistics._pairs import dosages, four_gametes, pairs, r2_matrix
+from popdl.statistics._pairs import dosages, four_gametes, means_by_bin, pairs, r2_matrix
 from popdl.statistics.linkage import MIN_FREQUENCY
 from popdl.statistics.optional._phased import PhasedStatistic
 
-__all__ = ["Recombination", "least_recombinations", "names", "recombination"]
+__all__ = [
+    "Recombination",
+    "compared_sites",
+    "least_recombinations",
+    "means_by_place",
+    "names",
+    "names_by_place",
+    "recombination",
+]
 
 MAX_SITES = 400
 """Sites in the middle of the window that are compared at most: 80,000 pairs."""
@@ -41,24 +49,30 @@ class Recombination(PhasedStatistic):
 def names(*, phased: bool) -> list[str]:
     """Names of the statistics in the order of :func:`recombination`.
 
+    Those of :func:`names_by_place` for ``r2`` and for ``four_gametes``; ``least_recombinations``.
+    """
+    kinds = ("r2", "four_gametes") if phased else ("r2",)
+    found = [name for kind in kinds for name in names_by_place(kind)]
+    return [*found, "least_recombinations"] if phased else found
+
+
+def names_by_place(kind: str) -> list[str]:
+    """Names of the means of pairs of sites in the order of :func:`means_by_place`, each after ``kind``.
+
     ``r2_rank_3_4``: pairs of sites whose ranks differ by 3 or 4; ``r2_centre_0.05``: pairs that span the centre, at distances
     from that fraction of the window up to the next; ``r2_flanks_0.05``: pairs that do not; ``r2_contrast``: the first minus
-    the second, mean over distances; ``r2_span_3``: pairs across the third point of the profile; the same with ``four_gametes``;
-    ``least_recombinations``.
+    the second, mean over distances; ``r2_span_3``: pairs across the third point of the profile.
     """
     ranks = [f"rank_{low}" if low == high - 1 else f"rank_{low}_{high - 1}" for low, high in pairwise(RANKS)]
     sides = [f"{side}_{low:g}" for side in ("centre", "flanks") for low in DISTANCES[:-1]]
     points = [f"span_{point}" for point in range(1, NUM_POINTS + 1)]
-    kinds = ("r2", "four_gametes") if phased else ("r2",)
-    found = [f"{kind}_{name}" for kind in kinds for name in (*ranks, *sides, "contrast", *points)]
-    return [*found, "least_recombinations"] if phased else found
+    return [f"{kind}_{name}" for name in (*ranks, *sides, "contrast", *points)]
 
 
 def recombination(genotypes: np.ndarray, positions: np.ndarray, *, sequence_length: float, phased: bool) -> np.ndarray:
     """Mean r² and share of pairs with four gametes, by rank difference, by distance on and off the centre, and along the window.
 
-    Pairs are those of the up to ``MAX_SITES`` sites nearest to the centre (in rank) whose minor allele has a frequency of
-    ``MIN_FREQUENCY`` or more.
+    Pairs are those of the sites that :func:`compared_sites` chooses.
 
     Parameters
     ----------
@@ -77,17 +91,56 @@ def recombination(genotypes: np.ndarray, positions: np.ndarray, *, sequence_leng
         In the order of :func:`names`; NaN for a bin without pairs.
     """
     ones, called = allele_counts(genotypes)
-    common = np.flatnonzero(np.minimum(ones, called - ones) / np.maximum(called, 1) >= MIN_FREQUENCY)
+    minor = np.minimum(ones, called - ones) / np.maximum(called, 1)
+    chosen = compared_sites(minor, positions, sequence_length=sequence_length)
+    places = positions[chosen] / sequence_length
+    if not phased:
+        return means_by_place(places, pairs(r2_matrix(dosages(genotypes[chosen]))))
+    recombined = four_gametes(genotypes[chosen])
+    means = means_by_place(places, pairs(r2_matrix(genotypes[chosen])), pairs(recombined).astype(np.float64))
+    return np.append(means, least_recombinations(recombined))
+
+
+def compared_sites(minor: np.ndarray, positions: np.ndarray, *, sequence_length: float) -> np.ndarray:
+    """The up to ``MAX_SITES`` sites nearest to the centre (in rank) whose minor allele has a frequency of ``MIN_FREQUENCY`` or more.
+
+    Parameters
+    ----------
+    minor : ndarray of shape (num_sites,)
+        Frequency of the minor allele.
+    positions : ndarray of shape (num_sites,)
+        In bp from the start of the window, not decreasing.
+    sequence_length
+        Length of the window in bp.
+
+    Returns
+    -------
+    ndarray of shape (num_compared,), dtype=int64
+        Indices of sites, in order.
+    """
+    common = np.flatnonzero(minor >= MIN_FREQUENCY)
     middle = np.searchsorted(positions[common], sequence_length / 2)
     first = int(np.clip(middle - MAX_SITES // 2, 0, max(0, len(common) - MAX_SITES)))
-    chosen = common[first : first + MAX_SITES]
-    samples = genotypes[chosen] if phased else dosages(genotypes[chosen])
-    inside, bins = _members(positions[chosen] / sequence_length)
-    values = [*_means(pairs(r2_matrix(samples)), inside, bins)]
-    if phased:
-        recombined = four_gametes(samples)
-        values += [*_means(pairs(recombined).astype(np.float64), inside, bins), least_recombinations(recombined)]
-    return np.array(values, dtype=np.float64)
+    return common[first : first + MAX_SITES]
+
+
+def means_by_place(places: np.ndarray, *values: np.ndarray) -> np.ndarray:
+    """Means of pairs of sites by rank difference, by distance on and off the centre, and along the window.
+
+    Parameters
+    ----------
+    places : ndarray of shape (num_sites,)
+        Positions of the sites as fractions of the window, not decreasing.
+    values : ndarray of shape (num_pairs,)
+        Of one kind each, in the order of :func:`popdl.statistics._pairs.pairs`; NaN where undefined, which is left out.
+
+    Returns
+    -------
+    ndarray of shape (num_kinds · num_means,), dtype=float64
+        Kind by kind in the order of :func:`names_by_place`; NaN for a bin without pairs.
+    """
+    inside, bins = _members(places)
+    return np.concatenate([_means(kind[inside], bins) for kind in values])
 
 
 def least_recombinations(recombined: np.ndarray) -> int:
@@ -129,14 +182,9 @@ def _members(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(inside), np.concatenate(bins)
 
 
-def _means(values: np.ndarray, inside: np.ndarray, bins: np.ndarray) -> np.ndarray:
+def _means(values: np.ndarray, bins: np.ndarray) -> np.ndarray:
     """Means by bin, with the contrast between centre and flanks before the profile."""
-    values = values[inside]
-    defined = ~np.isnan(values)
-    size = NUM_RANKS + 2 * NUM_DISTANCES + NUM_POINTS
-    counts = np.bincount(bins, weights=defined, minlength=size)
-    sums = np.bincount(bins, weights=np.where(defined, values, 0), minlength=size)
-    means = np.divide(sums, counts, out=np.full(size, np.nan), where=counts > 0)
+    means = means_by_bin(values, bins, NUM_RANKS + 2 * NUM_DISTANCES + NUM_POINTS)
     ranks, centre, flanks, points = np.split(means, np.cumsum([NUM_RANKS, NUM_DISTANCES, NUM_DISTANCES]))
     differences = (centre - flanks)[~np.isnan(centre - flanks)]
     contrast = differences.mean() if len(differences) else np.nan
