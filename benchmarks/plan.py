@@ -18,8 +18,7 @@ from pathlib import Path
 
 from popdl.config.study import load_study
 from popdl.plan import Plan, SimulationPlan, plan_study
-from popdl.plan import _hours as hours
-from popdl.plan import _size as size
+from popdl.plan_text import hours, size
 from popdl.steps import network_names
 
 ROOT = Path(__file__).resolve().parents[1]

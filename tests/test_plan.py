@@ -15,7 +15,8 @@ from popdl import training_cost
 from popdl.config.study import Study, build_study, load_study, simulation_section, study_values
 from popdl.errors import PopdlError
 from popdl.pilot import Cost, Draw, _time_to_meet, scaled_rates
-from popdl.plan import plan_study, plan_text, plan_values
+from popdl.plan import plan_study, plan_values
+from popdl.plan_text import plan_text
 
 
 def section(**changes: object) -> dict:
@@ -104,6 +105,11 @@ def test_plan_of_a_small_study() -> None:
     assert whole.training["cnn"].num_steps == 2 * study().training.max_epochs, (
         "two batches hold the 70 examples that train"
     )
+    assert "suggested shard_size: 100 (1 job of" in text and "all in one); the config has 500" in text
+    assert whole.hours == pytest.approx(plan.simulate_hours + plan.encode_hours + whole.training_hours)
+    # One shard is simulated and encoded, one network trained and tested, and so many baselines are fitted.
+    assert (whole.num_jobs(500), whole.num_jobs(10)) == (4 + whole.num_baselines, 22 + whole.num_baselines)
+    assert "simulate_shard 2000, train 2000" in text, "what profiles/slurm asks for at least"
     assert "warning" not in text and "search" not in text and "on the fly" not in text
     values = json.loads(json.dumps(plan_values(whole), allow_nan=False))
     assert values["simulation"]["simulate_hours"] == pytest.approx(plan.seconds.mean() * 100 / 3600)
@@ -161,10 +167,13 @@ def test_of_an_import_training_is_planned(root: Path, monkeypatch: pytest.Monkey
     assert "the study imports its data" in plan_text(plan)
 
 
-@pytest.mark.parametrize(("seconds", "raw", "expected"), [(1.0, 1e3, 600), (1e-6, 1e6, 200), (1e5, 1e3, 1)])
-def test_a_shard_takes_minutes_and_fits_into_memory(seconds: float, raw: float, expected: int) -> None:
+@pytest.mark.parametrize(
+    ("seconds", "raw", "expected"),
+    [(1.0, 1e3, (600, "time")), (1e-6, 1e6, (200, "memory")), (1e5, 1e3, (1, "time")), (1e-6, 1.0, (10**6, "all"))],
+)
+def test_a_shard_takes_minutes_and_fits_into_memory(seconds: float, raw: float, expected: tuple[int, str]) -> None:
     simulation = simulation_section(section(num_scenarios=10**6))
-    size = planning._shard_size(simulation, seconds, raw)
-    assert size == expected
+    size, limit = planning._shard_size(simulation, seconds, raw)
+    assert (size, limit) == expected
     assert size == 1 or size * raw <= planning.SHARD_BYTES
     assert math.log10(size) >= 0

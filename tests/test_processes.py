@@ -19,6 +19,8 @@ import pandas as pd
 import pytest
 import torch
 
+from popdl import processes
+from popdl.config.training import Training
 from popdl.errors import PopdlError
 from popdl.loader import Batch
 from popdl.model import read_card
@@ -215,3 +217,18 @@ def test_a_batch_is_shared_out_whole_and_nobody_goes_without() -> None:
     assert not empty.mask.any() and torch.isnan(unknown).all() and len(unknown) == 1
     halves = [share(batch, truths, rank=rank, num_processes=2)[1].flatten().tolist() for rank in range(2)]
     assert halves == [[0, 2, 4], [1, 3]]
+
+
+@pytest.mark.parametrize(
+    ("variables", "warned"),
+    [({}, False), ({"SLURM_JOB_GPUS": "0"}, True), ({"CUDA_VISIBLE_DEVICES": ""}, False), ({"CUDA_VISIBLE_DEVICES": "0,1"}, True)],
+)  # fmt: skip
+def test_a_gpu_that_torch_cannot_use_is_told(monkeypatch, caplog, variables, warned):
+    for name in processes.GIVEN:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    caplog.set_level("INFO", logger="popdl")
+    processes._say_where(Training(), several=2, cuda=False)
+    assert "Training on 2 × the CPU" in caplog.text
+    assert ("was given a GPU" in caplog.text) == warned

@@ -153,11 +153,11 @@ def test_full_sizes_say_what_they_cost_and_how_far_they_were_run(finished, tmp_p
         (begun / "models" / "cnn" / name).touch()
     made_up = SimulationPlan(
         num_examples=3000, num_sources=1, num_datasets=1, num_pilot=9, pilot_seconds=1.0, error=1.0, seconds=np.array([3.0, 9.0]),
-        corner=({}, 1.0), encode_seconds=0.6, raw_bytes=4e6, encoded_bytes=1e6, shard_memory=1e9, suggested_shard_size=100,
+        corner=({}, 1.0), encode_seconds=0.6, raw_bytes=4e6, encoded_bytes=1e6, shard_memory=1e9, suggested_shard_size=100, limit="time",
     )  # fmt: skip
     costs = {"cnn": TrainingCost(4, 1000, 500, 7200.0), "exchangeable": TrainingCost(4, 1000, 500, 3600.0)}
     memory = {"cnn": NetworkMemory(1000, 10**9, 0)}
-    plan = Plan("begun", 3000, 500, made_up, packed_bytes=10**9, networks=memory, training=costs)
+    plan = Plan("begun", 3000, 500, made_up, packed_bytes=10**9, networks=memory, training=costs, num_baselines=2)
     (begun / "plan.json").write_text(json.dumps(plan_values(plan)))
     (begun / "dry_run.txt").write_text("job      count\n-----  -------\ntrain        8\ntotal     1234\n")
     configs = [

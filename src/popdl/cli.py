@@ -162,7 +162,8 @@ def _config(options: argparse.Namespace) -> None:
 
 def _plan(options: argparse.Namespace) -> None:
     from popdl.config.study import load_study
-    from popdl.plan import plan_study, plan_text
+    from popdl.plan import plan_study
+    from popdl.plan_text import plan_text
 
     print(plan_text(plan_study(load_study(options.config), seconds=options.seconds)), end="")
 

@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from popdl.simulators._base import Simulator
 from popdl.training_cost import NetworkMemory, TrainingCost, network_memory, training_costs
 from popdl.trials import data_variants, source_variants
 
-__all__ = ["Plan", "SimulationPlan", "plan_study", "plan_text", "plan_values"]
+__all__ = ["SLOW", "Plan", "SimulationPlan", "plan_study", "plan_values"]
 
 FORMAT_VERSION = 1
 """Of ``plan.json``."""
@@ -82,6 +82,8 @@ class SimulationPlan:
     shard_memory: float
     """Peak of a simulation job with the config's `shard_size`."""
     suggested_shard_size: int
+    limit: Literal["time", "memory", "all"]
+    """Why it is not larger: a job would take too long, or too much memory; or all examples are in one shard."""
 
     @property
     def simulate_hours(self) -> float:
@@ -116,6 +118,7 @@ class Plan:
     """The encoded examples that training keeps in memory, on the GPU if there is one: all, unless they are streamed."""
     networks: dict[str, NetworkMemory]
     training: dict[str, TrainingCost]
+    num_baselines: int
 
     @property
     def training_memory(self) -> float:
@@ -138,6 +141,19 @@ class Plan:
         if self.simulation is None:
             return 0.0
         return self.simulation.fresh_hours(sum(cost.num_fresh for cost in self.training.values()))
+
+    @property
+    def hours(self) -> float:
+        """CPU hours of all that is planned: not of baselines, predictions and figures."""
+        made = self.simulation.simulate_hours + self.simulation.encode_hours if self.simulation else 0.0
+        return made + self.fresh_hours + self.training_hours
+
+    def num_jobs(self, shard_size: int) -> int:
+        """Jobs that the study is, nearly: two for a shard and for a training, one for a baseline; those that are there once are left out."""
+        simulation = self.simulation
+        times = simulation.num_sources + simulation.num_datasets if simulation else 2
+        trainings = sum(cost.num_trainings for cost in self.training.values())
+        return times * -(-self.num_examples // shard_size) + 2 * trainings + self.num_baselines
 
 
 def plan_study(study: Study, *, seconds: float = 120.0) -> Plan:
@@ -164,6 +180,7 @@ def plan_study(study: Study, *, seconds: float = 120.0) -> Plan:
         packed_bytes=min(num_examples, study.training.streamed or num_examples) * _packed(study),
         networks={key: network_memory(study, key) for key in study.networks},
         training=training_costs(study),
+        num_baselines=len(study.baselines),
     )
 
 
@@ -194,6 +211,7 @@ def _plan_simulation(study: Study, simulation: Simulator, *, seconds: float) -> 
     per_seconds = times(scenarios, num_haplotypes=n)
     peak = Cost.fit(done, [one.peak_memory for one in used], num_haplotypes=n)([*scenarios, corner], num_haplotypes=n)
     raw = sites * (n + 8)
+    shard_size, limit = _shard_size(simulation, float(np.mean(per_seconds)), raw)
     search = study.search.model_dump(mode="json") if study.search else None
     variants = data_variants(search, seed=study.seed)
     return SimulationPlan(
@@ -210,7 +228,8 @@ def _plan_simulation(study: Study, simulation: Simulator, *, seconds: float) -> 
         encoded_bytes=per_example,
         shard_memory=float(np.max(peak[:-1]))
         + SHARD_COPIES * min(simulation.shard_size, simulation.num_examples) * raw,
-        suggested_shard_size=_shard_size(simulation, float(np.mean(per_seconds)), raw),
+        suggested_shard_size=shard_size,
+        limit=limit,
     )
 
 
@@ -284,60 +303,17 @@ def _packed(study: Study) -> int:
     return study.source.total_haplotypes * -(-sites // 8) + positions + 4
 
 
-def _shard_size(simulation: Simulator, seconds: float, raw: float) -> int:
-    """Examples that take some minutes and fit into a job's memory, in round numbers."""
-    size = max(1.0, min(60 * SHARD_MINUTES / seconds, SHARD_BYTES / max(raw, 1), simulation.num_examples))
+def _shard_size(simulation: Simulator, seconds: float, raw: float) -> tuple[int, Literal["time", "memory", "all"]]:
+    """Examples that take some minutes and fit into a job's memory, in round numbers; and why not more."""
+    sizes: dict[Literal["time", "memory", "all"], float] = {
+        "all": simulation.num_examples,
+        "time": 60 * SHARD_MINUTES / seconds,
+        "memory": SHARD_BYTES / max(raw, 1),
+    }
+    limit = min(sizes, key=lambda name: sizes[name])
+    size = max(1.0, sizes[limit])
     unit = 10 ** max(0, math.floor(math.log10(size)) - 1)
-    return max(1, math.floor(size / unit) * unit)
-
-
-def plan_text(plan: Plan) -> str:
-    """The plan in lines for a terminal."""
-    lines = [
-        f"study {plan.study}: {plan.num_examples:,} examples",
-        *(
-            _simulation_lines(plan.simulation, plan.shard_size)
-            if plan.simulation
-            else ["simulation: none, the study imports its data"]
-        ),
-        f"memory to train on a CPU: {_size(plan.training_memory)}, of which {_size(plan.packed_bytes)} are data",
-    ]
-    for key, network in plan.networks.items():
-        cost = plan.training[key]
-        lines += [
-            f"training {key} on CPUs like this one: at most {_hours(cost.seconds / 3600)} "
-            f"({_counted(cost.num_trainings, 'training')}, {cost.num_steps:,} steps in all, if none ends early)",
-            f"GPU memory of {key}: {_size(plan.packed_bytes + network.total)} in fp32 ({network.num_parameters:,} parameters, "
-            f"{_size(network.activations)} activations for a batch)",
-        ]
-    if plan.fresh_hours:
-        lines.append(f"simulation on the fly: at most {_hours(plan.fresh_hours)}, while networks train")
-    return "\n".join(lines) + "\n"
-
-
-def _simulation_lines(plan: SimulationPlan, shard_size: int) -> Iterator[str]:
-    seconds, (corner, slowest) = plan.seconds, plan.corner
-    shards = -(-plan.num_examples // plan.suggested_shard_size)
-    minutes = float(np.mean(seconds)) * min(plan.suggested_shard_size, plan.num_examples) / 60
-    values = ", ".join(f"{name} = {value:g}" for name, value in corner.items())
-    if plan.num_datasets > 1:
-        yield (
-            f"search: all examples are simulated {_counted(plan.num_sources, 'time')} and encoded {_counted(plan.num_datasets, 'time')}; "
-            "each is taken to cost what the config itself would"
-        )
-    yield f"pilot: {plan.num_pilot} windows in {plan.pilot_seconds:.1f} s of one core; the fit is typically off by a factor of {plan.error:.2f}"
-    yield f"simulation: {_hours(plan.simulate_hours)}; {_seconds(float(np.mean(seconds)))} an example in the mean"
-    yield from _histogram(seconds)
-    yield f"  dearest corner of the prior: {_seconds(slowest)} ({values})"
-    if slowest > SLOW:
-        yield f"warning: one draw at {values} takes about {_seconds(slowest)}; narrow the prior, or shorten the windows."
-    yield f"encoding: {_hours(plan.encode_hours)}"
-    yield (
-        f"disk: {_size(plan.disk)} (raw {_size(plan.raw_bytes * plan.num_examples * plan.num_sources)}, "
-        f"encoded {_size(plan.encoded_bytes * plan.num_examples * plan.num_datasets)})"
-    )
-    yield f"memory of a simulation job: {_size(plan.shard_memory)}"
-    yield f"suggested shard_size: {plan.suggested_shard_size:,} ({shards:,} jobs of {minutes:.1f} min); the config has {shard_size:,}"
+    return max(1, math.floor(size / unit) * unit), limit
 
 
 def plan_values(plan: Plan) -> dict[str, Any]:
@@ -362,36 +338,3 @@ def plan_values(plan: Plan) -> dict[str, Any]:
             "networks": {key: asdict(cost) for key, cost in plan.training.items()},
         },
     }
-
-
-def _histogram(seconds: np.ndarray, *, bins: int = 8, width: int = 40) -> list[str]:
-    """Seconds of an example over the prior, in bins of equal ratio, and the share of the time that each bin takes."""
-    low, high = float(seconds.min()), float(seconds.max())
-    if high / low < 1.05:
-        return []
-    edges = np.geomspace(low, high * (1 + 1e-9), bins + 1)
-    counts, _ = np.histogram(seconds, edges)
-    times, _ = np.histogram(seconds, edges, weights=seconds)
-    return [
-        f"  {_seconds(left):>8} to {_seconds(right):>8}  {'#' * round(width * count / counts.max()):{width}}"
-        f" {count / len(seconds):4.0%} of draws, {taken / seconds.sum():4.0%} of the time"
-        for left, right, count, taken in zip(edges[:-1], edges[1:], counts, times, strict=True)
-    ]
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
-
-
-def _hours(hours: float) -> str:
-    return f"{hours:,.1f} CPU hours" if hours >= 1 else f"{60 * hours:.1f} CPU minutes"
-
-
-def _seconds(seconds: float) -> str:
-    if seconds >= SLOW:
-        return f"{seconds / 3600:,.1f} h"
-    return f"{seconds:.2g} s" if seconds < 100 else f"{seconds / 60:.0f} min"
-
-
-def _size(size: float) -> str:
-    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"

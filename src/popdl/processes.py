@@ -32,6 +32,8 @@ OF_THE_NODE = ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
 OF_THE_JOB = ("SLURM_CONF", "SLURM_JOB_ID")
 """What srun needs of SLURM's variables. All others are of the step in which the job runs so far, and would shape the new one."""
 PORTS = range(15000, 25000)
+GIVEN = ("SLURM_JOB_GPUS", "CUDA_VISIBLE_DEVICES")
+"""Where a scheduler says which GPUs a job has."""
 
 
 def make_fabric(training: Training, *, num_devices: int = 1, num_nodes: int = 1) -> Fabric:
@@ -69,7 +71,24 @@ def make_fabric(training: Training, *, num_devices: int = 1, num_nodes: int = 1)
     torch.set_num_threads(training.threads)  # launching several has changed it
     if not fabric.is_global_zero:
         log.setLevel(logging.WARNING)
+    _say_where(training, several=num_devices * num_nodes, cuda=cuda)
     return fabric
+
+
+def _say_where(training: Training, *, several: int, cuda: bool) -> None:
+    """Log what the training runs on, and warn where a scheduler gave it a GPU that torch cannot use."""
+    times = f"{several} × " if several > 1 else ""
+    if cuda:
+        log.info("Training on %s%s.", times, torch.cuda.get_device_name())
+        return
+    log.info("Training on %sthe CPU, with %d of its threads.", times, training.threads)
+    for name in GIVEN:
+        if os.environ.get(name, "-1") not in ("", "-1", "NoDevFiles"):
+            log.warning(
+                "This job was given a GPU (%s=%s), but torch %s cannot use it: it trains on the CPU. Is this torch built for GPUs, and the driver new enough?",
+                name, os.environ[name], torch.__version__,
+            )  # fmt: skip
+            return
 
 
 def _be_on_every_node(num_nodes: int) -> None:

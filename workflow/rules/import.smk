@@ -15,7 +15,7 @@ rule survey_import:
     threads: 1
     resources:
         mem_mb=2000,
-        runtime=240,
+        runtime=120,
     params:
         values=SIMULATION,
         stage=STAGES["import"],
@@ -37,7 +37,7 @@ rule import_shard:
     threads: 1
     resources:
         mem_mb=2000,
-        runtime=240,
+        runtime=120,
     params:
         values=SIMULATION,
         seed=config.get("seed", 42),

@@ -15,7 +15,7 @@ rule simulate_shard:
     threads: 1
     resources:
         mem_mb=2000,
-        runtime=240,
+        runtime=120,
     params:
         simulation=simulated(),
         num_scenarios=shard_scenarios,

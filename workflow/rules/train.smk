@@ -22,7 +22,7 @@ rule train:
     resources:
         gpu=1,
         mem_mb=8000,
-        runtime=720,
+        runtime=480,
     params:
         num_shards=len(SHARDS),
         options=lambda wildcards: in_any_order(config["networks"][wildcards.network]),
