@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from popdl.error_by_parameter import NUM_GROUPS, error_by_parameter, losses
 from popdl.plots import style
-from popdl.plots.by_parameter import NUM_GROUPS, error_by_parameter, losses, parameter_panel
+from popdl.plots.by_parameter import parameter_panel
 
 
 def table(values, squares, *, scenarios=None, task="regression", words=None):

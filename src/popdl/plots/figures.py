@@ -13,8 +13,9 @@ from matplotlib.axes import Axes
 
 from popdl.config.study import Study
 from popdl.dataset import open_shards, read_parameters
+from popdl.error_by_parameter import error_by_parameter, losses
 from popdl.outcomes import Outcomes, read_outcomes, searched_keys
-from popdl.plots.by_parameter import error_by_parameter, losses, parameter_panel
+from popdl.plots.by_parameter import parameter_panel
 from popdl.plots.calibration import coverage, reliability
 from popdl.plots.genome_figures import draw_genomes
 from popdl.plots.panels import COLUMNS, draw_panels
