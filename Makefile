@@ -82,7 +82,7 @@ lint: $(INSTALLED)
 
 # One file of tests stays in one process, so that what its tests share is made once.
 test: lint
-	OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses $(WORKERS) --dist loadfile
+	OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-conda: $(INSTALLED)
 	$(RUN) pytest --verbose tests/conda/run_with_conda.py

@@ -9,6 +9,20 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
+SLOWEST = (
+    "test_workflow",
+    "test_data_search",
+    "test_search",
+    "test_import_workflow",
+    "test_processes",
+    "test_streaming",
+)
+"""Files of minutes: begun last, they would be waited for by one process while the others have nothing left to do."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the slowest files."""
+    items.sort(key=lambda item: item.path.stem not in SLOWEST)
 
 
 @pytest.fixture(scope="session")
