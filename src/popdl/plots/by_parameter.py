@@ -12,6 +12,8 @@ __all__ = ["parameter_panel"]
 
 WIDE = 20
 """A parameter that is so many times larger in the last group than in the first one is drawn on a logarithmic axis."""
+MANY_LETTERS = 24
+"""Labels of all ticks together, from which on they would touch if they were level."""
 
 
 def parameter_panel(rows: pd.DataFrame, ax: Axes, *, name: str, measure: str, num_examples: int) -> Axes:
@@ -39,7 +41,9 @@ def parameter_panel(rows: pd.DataFrame, ax: Axes, *, name: str, measure: str, nu
             linewidth=0.7 if numbers else 0, elinewidth=1, capsize=1.5, label=model,
         )  # fmt: skip
     if choices:
-        ax.set_xticks(range(len(choices)), map(number, choices) if numbers else dict.fromkeys(rows["word"]))
+        labels = [number(value) for value in choices] if numbers else list(dict.fromkeys(rows["word"]))
+        many = sum(map(len, labels)) > MANY_LETTERS
+        ax.set_xticks(range(len(choices)), labels, rotation=30 if many else 0, ha="right" if many else "center")
         ax.set_xlim(-0.5, len(choices) - 0.5)
     else:
         low, high = float(rows["middle"].min()), float(rows["middle"].max())
