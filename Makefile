@@ -27,7 +27,8 @@ TORCH_INDEX ?=
 # `make lock LOCK_FLAGS=--upgrade` moves every package to its newest release.
 LOCK_FLAGS ?=
 
-RUN := .venv/bin/python -m
+VENV := .venv/bin/python
+RUN := $(VENV) -m
 
 # Marks .venv as complete. popdl is installed as a link to this folder, so the mark of another folder does not count.
 INSTALLED := .venv/installed-$(shell pwd | cksum | cut -d ' ' -f 1)
@@ -65,10 +66,10 @@ demo: $(INSTALLED)
 	@echo 'The report is results/demo/report.html'
 
 studies: $(INSTALLED)
-	@.venv/bin/python resources/get.py $(if $(wildcard $(DATA)),--from '$(DATA)')
+	@$(VENV) resources/get.py $(if $(wildcard $(DATA)),--from '$(DATA)')
 	@for study in $(STUDIES); do $(RUN) snakemake --cores $(CORES) --configfile config/$${study}_small.yaml || exit 1; done
 	@for study in $(STUDIES); do \
-		$(RUN) snakemake --cores $(CORES) --configfile config/$$study.yaml plan || exit 1; \
+		$(RUN) snakemake plan --cores $(CORES) --configfile config/$$study.yaml || exit 1; \
 		$(RUN) snakemake --cores $(CORES) --configfile config/$$study.yaml --dry-run --forceall --quiet rules > results/$$study/dry_run.txt || exit 1; \
 	done
 	$(RUN) popdl.report.studies $(STUDIES:%=config/%_small.yaml) $(STUDIES:%=config/%.yaml)
@@ -102,10 +103,10 @@ test-torch:
 		tests/test_optimization.py tests/test_training.py tests/test_transforms.py tests/test_prediction.py
 
 benchmark: $(INSTALLED)
-	@.venv/bin/python benchmarks/_all.py
+	@$(VENV) benchmarks/_all.py
 
 soak: $(INSTALLED)
-	.venv/bin/python benchmarks/soak.py --write
+	$(VENV) benchmarks/soak.py --write
 
 docs: $(INSTALLED)
 	$(RUN) popdl.config.schema
