@@ -125,8 +125,8 @@ def test_the_study_survives_a_cluster(root: Path, cluster: Cluster, config: Path
     assert text.count("Trying to restart job") == 1, "SLURM itself queues again what a node lost or a preemption ended"
     *first_attempts, second = requests(cluster, text, "simulate_shard")
     assert len(first_attempts) == 2
-    assert all("mem=2000M" in job and "TimeLimit=04:00:00" in job for job in first_attempts)
-    assert "mem=4000M" in second and "TimeLimit=08:00:00" in second
+    assert all("mem=2000M" in job and "TimeLimit=02:00:00" in job for job in first_attempts)
+    assert "mem=4000M" in second and "TimeLimit=04:00:00" in second
     assert not any("gres" in job for job in [*first_attempts, second])
     trainings = requests(cluster, text, "train")
     assert len(trainings) == 2
