@@ -97,3 +97,11 @@ def test_a_panel_shows_its_groups_on_an_axis_that_fits(values, scale, ticks):
     assert "120 of 150" in ax.texts[0].get_text()
     if ticks:
         assert [label.get_text() for label in ax.get_xticklabels()] == ticks
+
+
+def test_equal_values_stay_in_one_group():
+    values = np.r_[np.zeros(300), np.arange(1.0, 301.0)]
+    found = table(values, values == 0)
+    assert found["n"].sum() == 600
+    assert (found["from"].to_numpy()[1:] > found["to"].to_numpy()[:-1]).all()
+    assert found["n"].iloc[0] >= 300 and found["from"].iloc[0] == 0
